@@ -1,0 +1,63 @@
+# Everything happens in .venv, from requirements/*.txt, which pin every package with its hashes.
+.DEFAULT_GOAL := help
+.PHONY: help run install test lint generate lock clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+GRPCURL := v1.9.3
+
+help: ## say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
+
+run: $(VENV)/.sandbox ## start the sandbox and the façade in front of it
+	@exec $(BIN)/servicecatalog-grpc sandbox $(ARGS)
+
+install: $(VENV)/.dev ## make .venv with everything for development
+
+test: $(VENV)/.dev $(BIN)/grpcurl ## run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## run all static checks, drift of generated code included
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf lint
+	@scripts/check-breaking $(BIN)/buf
+	@scripts/check-generated
+
+generate: $(VENV)/.dev ## write the stubs anew from proto/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" buf generate
+
+lock: $(VENV)/.dev ## resolve requirements/*.txt anew
+	scripts/lock $(BIN)/uv $(ARGS)
+
+clean: ## remove .venv
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("servicecatalog-grpc needs Python 3.11 or newer; set PYTHON=…")'
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# $(call install,NAME): the locked packages of requirements/NAME.txt, then this project itself, editable.
+define install
+	@echo "installing requirements/$(1).txt, $$(grep -c '==' requirements/$(1).txt) packages"
+	@$(PIP) install --quiet --require-hashes -r requirements/$(1).txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e clients/python -e .
+	@touch $@
+endef
+
+$(VENV)/.sandbox: requirements/sandbox.txt pyproject.toml clients/python/pyproject.toml | $(BIN)/python
+	$(call install,sandbox)
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml clients/python/pyproject.toml | $(BIN)/python
+	$(call install,dev)
+	@touch $(VENV)/.sandbox
+
+# Where there is no Go, the tests that need grpcurl skip and say so.
+$(BIN)/grpcurl: | $(BIN)/python
+	@if command -v go >/dev/null; then echo "installing grpcurl $(GRPCURL)"; \
+	  GOBIN="$(CURDIR)/$(BIN)" GOFLAGS=-mod=mod go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL); fi

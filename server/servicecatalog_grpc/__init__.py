@@ -1,0 +1,1 @@
+"""servicecatalog-grpc: a gRPC façade over AWS Service Catalog."""

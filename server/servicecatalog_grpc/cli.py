@@ -1,0 +1,152 @@
+"""The command line: `serve`, `sandbox` and `health`."""
+
+import argparse
+import asyncio
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import NoReturn
+
+from servicecatalog_grpc.config import (
+    SandboxSettings,
+    Settings,
+    SettingsError,
+    add_flags,
+    read_settings,
+    split_address,
+)
+
+_PROGRAM = "servicecatalog-grpc"
+_OK, _FAILED, _USAGE = 0, 1, 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that reports a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, 1 if it could not start, 2 for a usage error."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except SettingsError as error:
+        return _complain(error, _USAGE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog=_PROGRAM, description="A gRPC façade over AWS Service Catalog.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version(_PROGRAM)}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser(
+        "serve",
+        help="serve gRPC in front of AWS",
+        description="Serve gRPC in front of AWS. Credentials, region and endpoint come from AWS's standard chain and "
+        "variables: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_SERVICE_CATALOG and so on.",
+        allow_abbrev=False,
+    )
+    add_flags(serve, Settings)
+    serve.set_defaults(run=_serve)
+
+    sandbox = commands.add_parser(
+        "sandbox",
+        help="serve gRPC in front of an embedded AWS with example products",
+        description="Serve gRPC in front of an embedded AWS, which holds example products and speaks AWS's own "
+        "protocols: the AWS CLI and any SDK can talk to it too. It keeps nothing when it stops.",
+        allow_abbrev=False,
+    )
+    add_flags(sandbox, SandboxSettings)
+    sandbox.set_defaults(run=_sandbox)
+
+    health = commands.add_parser(
+        "health",
+        help="ask a running server whether it serves",
+        description="Ask a running server by the gRPC health protocol. Exits 0 if it serves, 1 if not.",
+        allow_abbrev=False,
+    )
+    health.add_argument("--address", default=Settings.listen, help="where it serves (default %(default)s)")
+    health.add_argument("--service", default="", help="a service's full name; without one, the server as a whole")
+    health.set_defaults(run=_health)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings = read_settings(Settings, options)
+    _start_logging(settings)
+    return _run(settings, lambda address: print(f"ready: gRPC on {address}", flush=True))
+
+
+def _sandbox(options: argparse.Namespace) -> int:
+    settings = read_settings(SandboxSettings, options)
+    _start_logging(settings)
+    if importlib.util.find_spec("moto") is None:
+        return _complain("the sandbox is not installed: pip install 'servicecatalog-grpc[sandbox]'", _FAILED)
+    from servicecatalog_grpc.sandbox import Sandbox
+    from servicecatalog_grpc.sandbox.environment import enter_sandbox, welcome
+
+    host, port = split_address(settings.aws_listen)
+    sandbox = Sandbox(host, port, record_seconds=settings.record_seconds)
+
+    def greet(address: str) -> None:
+        text = welcome(
+            address, sandbox.url, python=os.path.relpath(sys.executable), record_seconds=settings.record_seconds
+        )
+        print(text, flush=True)
+
+    try:
+        sandbox.start()
+        enter_sandbox(os.environ, sandbox.url)
+    except OSError as error:
+        return _complain(f"cannot listen on {settings.aws_listen}: {error.strerror or error}", _FAILED)
+    try:
+        return _run(settings, greet)
+    finally:
+        sandbox.stop()
+
+
+def _run(settings: Settings, on_ready: Callable[[str], None]) -> int:
+    # gRPC's C core writes lines of its own to stderr, about a port in use for instance, which is said better here.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from servicecatalog_grpc import app
+
+    try:
+        asyncio.run(app.serve(settings, on_ready))
+    except app.StartError as error:
+        return _complain(error, _FAILED)
+    return _OK
+
+
+def _health(options: argparse.Namespace) -> int:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(options.address) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]  # the stubs lack it
+                health_pb2.HealthCheckRequest(service=options.service), timeout=5
+            )
+        except grpc.RpcError as error:
+            return _complain(f"{options.address}: {error.code().name}", _FAILED)
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    print(status)
+    return _OK if status == "SERVING" else _FAILED
+
+
+def _start_logging(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.logging_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    # botocore logs requests and replies whole at its debug level, parameter values and outputs included.
+    logging.getLogger("botocore").setLevel(max(settings.logging_level, logging.INFO))
+
+
+def _complain(problem: object, status: int) -> int:
+    print(f"{_PROGRAM}: {problem}", file=sys.stderr)
+    return status

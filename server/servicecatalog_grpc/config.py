@@ -1,0 +1,140 @@
+"""The settings: one frozen object, checked when it is made, from flags and environment variables."""
+
+import argparse
+import logging
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+ENVIRONMENT_PREFIX = "SERVICECATALOG_GRPC_"
+
+_LEVELS = ("debug", "info", "warning", "error")
+_MAX_PORT = 65535
+_MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less the final NUL
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used. The text is one line that names the setting."""
+
+
+def _setting(default: Any, help_text: str, metavar: str) -> Any:
+    return field(default=default, metadata={"help": help_text, "metavar": metavar})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to serve. Raises SettingsError at construction. AWS's own settings stay with AWS's standard variables."""
+
+    listen: str = _setting("127.0.0.1:50051", "where to serve gRPC: HOST:PORT, [IPV6]:PORT or unix:PATH", "ADDRESS")
+    default_deadline: float = _setting(25.0, "deadline of calls that set none, in seconds", "SECONDS")
+    max_writes: int = _setting(32, "calls that change something at a time; each takes a thread", "COUNT")
+    max_attempts: int = _setting(4, "attempts of a call to AWS, the first one included", "COUNT")
+    grace: float = _setting(30.0, "how long a stop waits for calls in flight, in seconds", "SECONDS")
+    log_level: str = _setting("info", f"least level to log: {', '.join(_LEVELS)}", "LEVEL")
+
+    def __post_init__(self) -> None:
+        _check_address("listen", self.listen, unix=True)
+        _check_number("default_deadline", self.default_deadline, least=0.001)
+        _check_number("max_writes", self.max_writes, least=1, most=1024)
+        _check_number("max_attempts", self.max_attempts, least=1, most=10)
+        _check_number("grace", self.grace, least=0)
+        if self.log_level not in _LEVELS:
+            raise SettingsError(f"{_flag('log_level')}: must be one of {', '.join(_LEVELS)}, is {self.log_level!r}")
+
+    @property
+    def logging_level(self) -> int:
+        """The log level as the logging module counts it."""
+        return int(getattr(logging, self.log_level.upper()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxSettings(Settings):
+    """How to serve with an embedded AWS behind it."""
+
+    aws_listen: str = _setting("127.0.0.1:4566", "where the embedded AWS answers: HOST:PORT", "ADDRESS")
+    record_seconds: float = _setting(2.0, "how long each piece of work takes, in seconds", "SECONDS")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_address("aws_listen", self.aws_listen, unix=False)
+        _check_number("record_seconds", self.record_seconds, least=0, most=3600)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None:
+    """Give the parser one flag per setting; its help names default and variable."""
+    for each in fields(settings):
+        variable = ENVIRONMENT_PREFIX + each.name.upper()
+        parser.add_argument(
+            _flag(each.name),
+            metavar=each.metadata["metavar"],
+            help=f"{each.metadata['help']} (default {each.default}, or ${variable})",
+        )
+
+
+def read_settings(settings: type[S], flags: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> S:
+    """Return the settings: a flag wins over its variable, the variable over the default. Raises SettingsError."""
+    known = {ENVIRONMENT_PREFIX + each.name.upper(): each for each in fields(settings)}
+    values = {}
+    for variable, each in known.items():
+        flag = getattr(flags, each.name)
+        if flag is not None:
+            values[each.name] = _parse(each, flag, _flag(each.name))
+        elif variable in environment:
+            values[each.name] = _parse(each, environment[variable], f"${variable}")
+    return settings(**values)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of HOST:PORT or [IPV6]:PORT. Raises ValueError."""
+    host, separator, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("an IPv6 address needs brackets")
+    if not (separator and host and port.isascii() and port.isdigit() and int(port) <= _MAX_PORT):
+        raise ValueError("not HOST:PORT")
+    return host, int(port)
+
+
+def _parse(each: "Field[Any]", text: str, source: str) -> Any:
+    if isinstance(each.default, str):
+        return text
+    kind = int if isinstance(each.default, int) else float
+    try:
+        return kind(text)
+    except ValueError:
+        raise SettingsError(
+            f"{source}: must be {'a whole number' if kind is int else 'a number'}, is {text!r}"
+        ) from None
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _check_address(name: str, address: str, *, unix: bool) -> None:
+    if unix and address.startswith("unix:"):
+        path = address.removeprefix("unix:")
+        if not path or len(path.encode()) > _MAX_SOCKET_PATH_BYTES or not Path(path).absolute().parent.is_dir():
+            raise SettingsError(
+                f"{_flag(name)}: must be a path of at most {_MAX_SOCKET_PATH_BYTES} bytes in a directory that exists, "
+                f"is {path!r}"
+            )
+        return
+    try:
+        split_address(address)
+    except ValueError:
+        forms = "HOST:PORT, [IPV6]:PORT or unix:PATH" if unix else "HOST:PORT or [IPV6]:PORT"
+        raise SettingsError(f"{_flag(name)}: must be {forms}, is {address!r}") from None
+
+
+def _check_number(name: str, value: float, *, least: float, most: float = math.inf) -> None:
+    if not least <= value <= most or not math.isfinite(value):
+        bounds = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise SettingsError(f"{_flag(name)}: must be {bounds}, is {value}")

@@ -1,0 +1,102 @@
+"""The way of a call: validate, choose the token, to AWS, and back."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias, TypeVar
+
+import grpc.aio
+from google.protobuf.message import Message
+
+from servicecatalog_grpc.aws import failures
+from servicecatalog_grpc.aws.deadline import Deadline
+from servicecatalog_grpc.aws.protocol import Reply, ServiceCatalog
+from servicecatalog_grpc.failure import Failure, invalid_request
+from servicecatalog_grpc.translation.pairing import Operation
+from servicecatalog_grpc.translation.rules import broken_rules
+from servicecatalog_grpc.translation.tokens import broken_keys, choose_token
+from servicecatalog_grpc.translation.values import GarbledReplyError
+
+# Initial metadata: the token in force. Sending it begins the response, which neither Envoy nor a gRPC client retries
+# from then on.
+IDEMPOTENCY_TOKEN = "idempotency-token"  # noqa: S105 - a header's name
+# Trailing metadata: AWS's id of the request, under the name that AWS itself gives it.
+AWS_REQUEST_ID = "x-amzn-requestid"
+
+# Until callers can prove who they are, they are all the same one.
+_CALLER = ""
+
+# How much of the caller's time is kept back, so that an answer that the deadline passed still gets there with its token.
+_MARGIN_SECONDS = 0.1
+_MARGIN_SHARE = 0.1
+
+Response = TypeVar("Response", bound=Message)
+# In quotes: only the type stubs know that it is generic.
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class Forwarder:
+    """Takes each request to AWS Service Catalog and returns its answer. Raises Failure."""
+
+    def __init__(
+        self, operations: Mapping[str, Operation], service_catalog: ServiceCatalog, default_deadline: float
+    ) -> None:
+        """Take the operations by the full name of their request, and the deadline, in seconds, of calls without one."""
+        self._operations = operations
+        self._service_catalog = service_catalog
+        self._default_deadline = default_deadline
+
+    async def __call__(self, request: Message, context: Context, response: type[Response]) -> Response:
+        """Forward the request and return the response, which is of the given class."""
+        operation = self._operations[request.DESCRIPTOR.full_name]
+        sent: dict[str, str] = {}
+        try:
+            return await self._forward(operation, request, context, response(), sent)
+        except Failure as failure:
+            raise failure.with_metadata(aws_operation=operation.name, **sent) from None
+
+    async def _forward(
+        self, operation: Operation, request: Message, context: Context, response: Response, sent: dict[str, str]
+    ) -> Response:
+        deadline = self._deadline(context)
+        metadata = tuple(context.invocation_metadata() or ())
+
+        violations = [
+            *operation.request.check(request, ""),
+            *broken_rules(request),
+            *broken_keys(operation, metadata),
+        ]
+        if violations:
+            raise invalid_request(violations)
+
+        members = operation.request.to_aws(request)
+        token = choose_token(operation, request, metadata, _CALLER)
+        if operation.token is not None and token is not None:
+            members[operation.token.member] = token.value
+
+        async def announce() -> None:
+            if token is not None:
+                await context.send_initial_metadata(((IDEMPOTENCY_TOKEN, token.value),))
+                sent["idempotency_token"] = token.value
+
+        reply = await self._service_catalog.call(operation, members, deadline, announce)
+        if reply.request_id:
+            context.set_trailing_metadata(((AWS_REQUEST_ID, reply.request_id),))
+        return _translate(operation, reply, response)
+
+    def _deadline(self, context: Context) -> Deadline:
+        remaining = context.time_remaining()
+        if remaining is None:
+            return Deadline(self._default_deadline)
+        return Deadline(remaining - min(_MARGIN_SECONDS, remaining * _MARGIN_SHARE))
+
+
+def _translate(operation: Operation, reply: Reply, response: Response) -> Response:
+    """Fill the response from AWS's reply. A write whose reply names no record is as good as lost."""
+    write = operation.token is not None
+    try:
+        operation.response.fill(response, reply.members)
+    except GarbledReplyError:
+        raise failures.lost(write=write).with_metadata(aws_request_id=reply.request_id) from None
+    record: Any = getattr(response, "record_detail", response)
+    if write and not record.record_id:
+        raise failures.lost(write=True).with_metadata(aws_request_id=reply.request_id)
+    return response

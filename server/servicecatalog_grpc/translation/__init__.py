@@ -1,0 +1,1 @@
+"""Between protobuf and AWS: pairing, validation, both directions, prose rules and tokens."""

@@ -1,0 +1,111 @@
+"""AWS's rules that stand only in its prose: written by hand, each with its source.
+
+Everything that AWS's model states (required, lengths, ranges, patterns, enums) is checked from the model itself and has
+no place here.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import regex
+from google.protobuf.message import Message
+from servicecatalog.v1 import provisioning_service_pb2 as pb
+
+from servicecatalog_grpc.failure import Violation
+from servicecatalog_grpc.translation.values import entry_path
+
+# The requests of a rule share fields and no base class, which leaves Any to type them.
+Rule = Callable[[Any], Iterator[Violation]]
+
+_LANGUAGES = ("en", "jp", "zh")
+
+_IAM_ROLE = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/\S+"
+_PROPERTY_ARNS = {
+    "LAUNCH_ROLE": (regex.compile(_IAM_ROLE), "the ARN of an IAM role"),
+    "OWNER": (
+        regex.compile(
+            rf"arn:aws[a-z-]*:iam::[0-9]{{12}}:user/\S+|{_IAM_ROLE}|arn:aws[a-z-]*:sts::[0-9]{{12}}:assumed-role/[^\s/]+/\S+"
+        ),
+        "the ARN of an IAM user, an IAM role or an STS assumed role",
+    ),
+}
+
+
+def broken_rules(request: Message) -> Iterator[Violation]:
+    """Yield every violation of a prose rule in the request."""
+    for rule in _RULES.get(request.DESCRIPTOR.full_name, ()):
+        yield from rule(request)
+
+
+def _needs(oneof: str) -> Rule:
+    """Require one of an id and a name, which AWS's model leaves optional because either will do."""
+
+    def rule(request: Message) -> Iterator[Violation]:
+        if request.WhichOneof(oneof) is None:
+            choices = " or ".join(field.name for field in request.DESCRIPTOR.oneofs_by_name[oneof].fields)
+            yield Violation(oneof, f"is required: give {choices}")
+
+    return rule
+
+
+def _language_is_known(request: Any) -> Iterator[Violation]:
+    # https://docs.aws.amazon.com/servicecatalog/latest/dg/API_ProvisionProduct.html, AcceptLanguage
+    if request.accept_language and request.accept_language not in _LANGUAGES:
+        yield Violation("accept_language", f"must be one of {', '.join(_LANGUAGES)}")
+
+
+def _parameters_have_keys(request: Any) -> Iterator[Violation]:
+    # https://docs.aws.amazon.com/servicecatalog/latest/dg/API_ProvisioningParameter.html: the model marks nothing as
+    # required there, but says that a key has at least one character, and without one no parameter is named.
+    for index, parameter in enumerate(request.provisioning_parameters):
+        if not parameter.key:
+            yield Violation(f"provisioning_parameters[{index}].key", "is required")
+
+
+def _preferences_agree(request: Any) -> Iterator[Violation]:
+    # https://docs.aws.amazon.com/servicecatalog/latest/dg/API_ProvisioningPreferences.html
+    preferences, path = request.provisioning_preferences, "provisioning_preferences"
+    for kind in ("failure_tolerance", "max_concurrency"):
+        count, percentage = f"stack_set_{kind}_count", f"stack_set_{kind}_percentage"
+        if preferences.HasField(count) and preferences.HasField(percentage):
+            yield Violation(f"{path}.{percentage}", f"must not be given together with {count}")
+    if preferences.HasField("stack_set_max_concurrency_count") and not preferences.HasField(
+        "stack_set_failure_tolerance_percentage"
+    ):
+        most = max(preferences.stack_set_failure_tolerance_count, 0) + 1
+        if preferences.stack_set_max_concurrency_count > most:
+            yield Violation(
+                f"{path}.stack_set_max_concurrency_count",
+                "must be at most one more than stack_set_failure_tolerance_count (0 if absent): "
+                f"at most {most}, is {preferences.stack_set_max_concurrency_count}",
+            )
+
+
+def _properties_are_principals(request: Any) -> Iterator[Violation]:
+    # https://docs.aws.amazon.com/servicecatalog/latest/dg/API_UpdateProvisionedProductProperties.html
+    for key, value in request.provisioned_product_properties.items():
+        if key in _PROPERTY_ARNS:
+            pattern, kind = _PROPERTY_ARNS[key]
+            if not pattern.fullmatch(value):
+                yield Violation(entry_path("provisioned_product_properties", key), f"must be {kind}")
+
+
+_RULES: Mapping[str, tuple[Rule, ...]] = {
+    pb.ProvisionProductRequest.DESCRIPTOR.full_name: (
+        _language_is_known,
+        _needs("product"),
+        _needs("provisioning_artifact"),
+        _parameters_have_keys,
+        _preferences_agree,
+    ),
+    pb.UpdateProvisionedProductRequest.DESCRIPTOR.full_name: (
+        _language_is_known,
+        _needs("provisioned_product"),
+        _parameters_have_keys,
+        _preferences_agree,
+    ),
+    pb.UpdateProvisionedProductPropertiesRequest.DESCRIPTOR.full_name: (
+        _language_is_known,
+        _properties_are_principals,
+    ),
+}

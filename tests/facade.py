@@ -1,0 +1,93 @@
+"""The façade as a user runs it: the command, in a process of its own, on a free port."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+COMMAND = Path(sys.executable).with_name("servicecatalog-grpc")
+READY = re.compile(r"gRPC\s+(?:on )?(\S+)")
+START_SECONDS = 20
+
+# The person's own AWS settings must not decide how a test goes.
+_ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SERVICECATALOG_GRPC_"))
+}
+
+
+def environment(endpoint_url: str | None = None, **more: str) -> dict[str, str]:
+    """Return the variables of a process that talks to this endpoint, with credentials that any emulator takes."""
+    variables = {
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+    }
+    if endpoint_url is not None:
+        variables["AWS_ENDPOINT_URL_SERVICE_CATALOG"] = endpoint_url
+    return {**_ENVIRONMENT, **variables, **more}
+
+
+class Facade:
+    """A running `servicecatalog-grpc`, whose `address` is known once it is entered. `log` holds its stderr."""
+
+    def __init__(self, *arguments: str, env: dict[str, str]) -> None:
+        self._arguments = arguments
+        self._env = env
+        self.address = ""
+        self.output: list[str] = []
+        self.log: list[str] = []
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            [COMMAND, *self._arguments],
+            env=self._env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        ready = threading.Event()
+        self._readers = [
+            threading.Thread(target=self._keep, args=(self.process.stdout, self.output, ready)),
+            threading.Thread(target=self._keep, args=(self.process.stderr, self.log, None)),
+        ]
+        for reader in self._readers:
+            reader.start()
+        if not ready.wait(START_SECONDS) or not self.address:
+            self.process.kill()
+            raise AssertionError("".join(["not ready\n", *self.output, *self.log]))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(40)
+        finally:
+            self.process.kill()
+            for reader in self._readers:
+                reader.join()
+        assert kind is not None or "Traceback" not in "".join(self.log), "".join(self.log)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 40) -> int:
+        """Send the signal and return the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout)
+
+    def _keep(self, stream: object, lines: list[str], ready: threading.Event | None) -> None:
+        for line in stream:  # type: ignore[attr-defined]
+            lines.append(line)
+            if ready and not self.address and (match := READY.search(line)):
+                self.address = match[1]
+                ready.set()
+        stream.close()  # type: ignore[attr-defined]
+        if ready:
+            ready.set()
