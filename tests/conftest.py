@@ -19,9 +19,7 @@ def _upstream() -> Iterator[Upstream]:
 @pytest.fixture(scope="session")
 def facade(_upstream: Upstream) -> Iterator[Facade]:
     """The façade in front of `upstream`, with one attempt for each call."""
-    with Facade(
-        "serve", "--listen", "127.0.0.1:0", "--max-attempts", "1", env=environment(_upstream.url)
-    ) as running:
+    with Facade("serve", "--listen", "127.0.0.1:0", "--max-attempts", "1", env=environment(_upstream.url)) as running:
         yield running
 
 

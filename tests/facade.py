@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 COMMAND = Path(sys.executable).with_name("servicecatalog-grpc")
@@ -66,7 +65,7 @@ class Facade:
             raise AssertionError("".join(["not ready\n", *self.output, *self.log]))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.process.poll() is None:
             self.process.terminate()
         try:

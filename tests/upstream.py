@@ -45,10 +45,10 @@ class Upstream:
             disable_nagle_algorithm = True
 
             def handle(self) -> None:
-                with upstream._lock:  # noqa: SLF001
+                with upstream._lock:
                     upstream.connections += 1
                 while (request := _read(self.rfile)) is not None:
-                    upstream._take(request)(self.connection, request)  # noqa: SLF001
+                    upstream._take(request)(self.connection, request)
 
         class Server(socketserver.ThreadingTCPServer):
             allow_reuse_address = True

@@ -30,7 +30,10 @@ class Settings:
 
     listen: str = _setting("127.0.0.1:50051", "where to serve gRPC: HOST:PORT, [IPV6]:PORT or unix:PATH", "ADDRESS")
     default_deadline: float = _setting(25.0, "deadline of calls that set none, in seconds", "SECONDS")
-    max_writes: int = _setting(32, "calls that change something at a time; each takes a thread", "COUNT")
+    max_writes: int = _setting(32, "calls at a time that change something; each takes a thread", "COUNT")
+    max_reads: int = _setting(32, "calls at a time that only read; each takes a thread", "COUNT")
+    max_waiting: int = _setting(256, "calls of either kind that may wait for their turn", "COUNT")
+    aws_rate: str = _setting("", "calls per second to AWS, as OPERATION=RATE[,…]; others are not held back", "RATES")
     max_attempts: int = _setting(4, "attempts of a call to AWS, the first one included", "COUNT")
     grace: float = _setting(30.0, "how long a stop waits for calls in flight, in seconds", "SECONDS")
     log_level: str = _setting("info", f"least level to log: {', '.join(_LEVELS)}", "LEVEL")
@@ -39,10 +42,26 @@ class Settings:
         _check_address("listen", self.listen, unix=True)
         _check_number("default_deadline", self.default_deadline, least=0.001)
         _check_number("max_writes", self.max_writes, least=1, most=1024)
+        _check_number("max_reads", self.max_reads, least=1, most=1024)
+        _check_number("max_waiting", self.max_waiting, least=0)
+        _ = self.aws_rates
         _check_number("max_attempts", self.max_attempts, least=1, most=10)
         _check_number("grace", self.grace, least=0)
         if self.log_level not in _LEVELS:
             raise SettingsError(f"{_flag('log_level')}: must be one of {', '.join(_LEVELS)}, is {self.log_level!r}")
+
+    @property
+    def aws_rates(self) -> dict[str, float]:
+        """The calls per second by operation."""
+        rates = {}
+        for entry in filter(None, self.aws_rate.split(",")):
+            operation, _, rate = entry.partition("=")
+            try:
+                rates[operation.strip()] = float(rate)
+            except ValueError:
+                raise SettingsError(f"{_flag('aws_rate')}: must be OPERATION=RATE[,…], is {self.aws_rate!r}") from None
+            _check_number("aws_rate", rates[operation.strip()], least=0.001)
+        return rates
 
     @property
     def logging_level(self) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,13 +10,16 @@ from functools import partial
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore import xform_name
 from botocore.client import BaseClient
 from botocore.config import Config
 
 from servicecatalog_grpc.aws import failures
 from servicecatalog_grpc.aws.connections import Attempt, attempting, watch_connections
+from servicecatalog_grpc.aws.credentials import KeptCredentials
 from servicecatalog_grpc.aws.deadline import Deadline
+from servicecatalog_grpc.aws.pace import Pace
 from servicecatalog_grpc.aws.protocol import Reply
 from servicecatalog_grpc.failure import Failure, Reason
 from servicecatalog_grpc.translation.pairing import Operation
@@ -23,6 +27,7 @@ from servicecatalog_grpc.translation.pairing import Operation
 logger = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_SECONDS = 5
+_NO_RECORD = "rec-credentials-check"
 _MAX_BACKOFF_SECONDS = 5.0
 
 # How long after its deadline a thread may take to be free before its caller is answered without it.
@@ -50,11 +55,13 @@ _SAYS_NOTHING_HAPPENED = frozenset(
 )
 
 
-def make_client(session: boto3.Session, max_connections: int) -> BaseClient:
-    """Return the boto3 client, made once at start-up.
+def make_client(credentials: KeptCredentials, max_connections: int) -> BaseClient:
+    """Return the boto3 client, made once at start-up. Region, endpoint and the rest come from AWS's standard variables.
 
-    Region, credentials and endpoint are those of the session. Raises BotoCoreError or ValueError where they cannot be used.
+    Raises BotoCoreError or ValueError where they cannot be used.
     """
+    session = botocore.session.Session()
+    session.register_component("credential_provider", credentials)
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_SECONDS,
         max_pool_connections=max_connections,
@@ -63,23 +70,45 @@ def make_client(session: boto3.Session, max_connections: int) -> BaseClient:
         retries={"mode": "standard", "total_max_attempts": 1},
         tcp_keepalive=True,
     )
-    client: BaseClient = session.client("servicecatalog", config=config)
+    client: BaseClient = boto3.Session(
+        # boto3 reads AWS_DEFAULT_REGION only; every other SDK reads AWS_REGION
+        # (https://docs.aws.amazon.com/sdkref/latest/guide/feature-region.html).
+        region_name=os.environ.get("AWS_REGION") or None,
+        botocore_session=session,
+    ).client("servicecatalog", config=config)
     watch_connections(client)
     return client
+
+
+def takes_credentials(client: BaseClient) -> bool:
+    """Ask AWS, by reading a record that does not exist, whether it takes the client's credentials."""
+    try:
+        client.describe_record(Id=_NO_RECORD)  # type: ignore[attr-defined]  # made by boto3 from AWS's model
+    except Exception as error:  # noqa: BLE001 - see BotoServiceCatalog
+        failure = failures.failure_of(error, sent=True, expired=False, write=False)
+        return failure.reason not in (Reason.UPSTREAM_CREDENTIALS, Reason.UPSTREAM_UNREACHABLE)
+    return True
 
 
 class BotoServiceCatalog:
     """A ServiceCatalog that sends each attempt through boto3 in a thread of its own pool."""
 
-    def __init__(self, client: BaseClient, *, threads: int, max_attempts: int) -> None:
-        """Take a client of `make_client`; `max_attempts` counts the first one."""
+    def __init__(
+        self, client: BaseClient, credentials: KeptCredentials, pace: Pace, *, threads: int, max_attempts: int
+    ) -> None:
+        """Take a client of `make_client` with its credentials; `max_attempts` counts the first one."""
         self._client = client
+        self._credentials = credentials
+        self._pace = pace
         self._max_attempts = max_attempts
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aws")
+        self._attempts: set[Attempt] = set()
 
     def close(self) -> None:
-        """Let the threads go; none is waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """End what is still at work, which is logged with its token, and let the threads go."""
+        for attempt in self._attempts:
+            attempt.expire()
+        self._threads.shutdown(cancel_futures=True)
         self._client.close()
 
     async def call(
@@ -92,6 +121,12 @@ class BotoServiceCatalog:
         """See ServiceCatalog."""
         if not deadline.remaining():
             raise failures.deadline_exceeded(sent=False)
+        if not self._credentials.there:
+            raise failures.no_credentials()
+        wait = self._pace.wait(operation.name)
+        if wait > deadline.remaining():
+            raise failures.overloaded(wait)
+        await asyncio.sleep(self._pace.take(operation.name))
         await before_sending()
         attempt = 1
         unknown = False
@@ -103,9 +138,15 @@ class BotoServiceCatalog:
             if unknown and failure.reason in _SAYS_NOTHING_HAPPENED:
                 failure = failures.lost(write=True).with_metadata(**failure.metadata)
             unknown = unknown or failure.reason == Reason.OUTCOME_UNKNOWN
+            if failure.reason == Reason.UPSTREAM_CREDENTIALS:
+                self._credentials.refuse()
             delay = _backoff(failure, attempt)
-            if delay is None or attempt == self._max_attempts or delay >= deadline.remaining():
+            if delay is None or attempt == self._max_attempts:
                 raise failure
+            delay = max(delay, self._pace.wait(operation.name))
+            if delay >= deadline.remaining():
+                raise failure
+            self._pace.take(operation.name)
             await asyncio.sleep(delay)
             attempt += 1
 
@@ -113,6 +154,8 @@ class BotoServiceCatalog:
         attempt = Attempt(deadline)
         running = self._threads.submit(attempting(attempt).run, self._send, operation, members, attempt)
         watchdog = asyncio.get_running_loop().call_later(deadline.remaining(), attempt.expire)
+        self._attempts.add(attempt)
+        running.add_done_callback(lambda _: self._attempts.discard(attempt))
         try:
             return await _outcome(running, deadline, operation, members)
         finally:

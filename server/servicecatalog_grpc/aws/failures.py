@@ -94,6 +94,7 @@ _NO_CREDENTIALS = (
 _MESSAGES: Mapping[Reason, str] = {
     Reason.UPSTREAM_UNREACHABLE: "AWS Service Catalog could not be reached; nothing happened",
     Reason.UPSTREAM_CREDENTIALS: "the server has no valid AWS credentials; nothing happened",
+    Reason.OVERLOADED: "this server has no room for the call; nothing happened",
     Reason.OUTCOME_UNKNOWN: "AWS may have acted and its answer was lost: repeat with the same token",
     Reason.DEADLINE_EXCEEDED: "the deadline passed; AWS may have acted: repeat with the same token",
     Reason.UNMAPPED_AWS_ERROR: "AWS answered with an error that this server does not know",
@@ -126,6 +127,16 @@ def failure_of(error: Exception, *, sent: bool, expired: bool, write: bool) -> F
 def lost(*, write: bool) -> Failure:
     """Return the failure of a request that may have reached AWS, and whose reply did not come back whole."""
     return _own(Reason.OUTCOME_UNKNOWN if write else Reason.UPSTREAM_UNREACHABLE)
+
+
+def no_credentials() -> Failure:
+    """Return the failure of a call that cannot be sent for want of credentials."""
+    return _own(Reason.UPSTREAM_CREDENTIALS)
+
+
+def overloaded(retry_after: float) -> Failure:
+    """Return the failure of a call that this server does not take now; the caller may repeat it in so many seconds."""
+    return Failure(Reason.OVERLOADED, _MESSAGES[Reason.OVERLOADED], retry_after=retry_after)
 
 
 def deadline_exceeded(*, sent: bool) -> Failure:

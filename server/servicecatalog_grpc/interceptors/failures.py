@@ -30,7 +30,7 @@ class FailureInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
-        behavior = handler.unary_unary
+        behavior: Any = handler.unary_unary
 
         async def answer(request: Any, context: Context) -> Any:
             try:

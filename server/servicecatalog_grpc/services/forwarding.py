@@ -10,6 +10,7 @@ from servicecatalog_grpc.aws import failures
 from servicecatalog_grpc.aws.deadline import Deadline
 from servicecatalog_grpc.aws.protocol import Reply, ServiceCatalog
 from servicecatalog_grpc.failure import Failure, invalid_request
+from servicecatalog_grpc.services.admission import Admission
 from servicecatalog_grpc.translation.pairing import Operation
 from servicecatalog_grpc.translation.rules import broken_rules
 from servicecatalog_grpc.translation.tokens import broken_keys, choose_token
@@ -37,11 +38,19 @@ class Forwarder:
     """Takes each request to AWS Service Catalog and returns its answer. Raises Failure."""
 
     def __init__(
-        self, operations: Mapping[str, Operation], service_catalog: ServiceCatalog, default_deadline: float
+        self,
+        operations: Mapping[str, Operation],
+        service_catalog: ServiceCatalog,
+        *,
+        writes: Admission,
+        reads: Admission,
+        default_deadline: float,
     ) -> None:
         """Take the operations by the full name of their request, and the deadline, in seconds, of calls without one."""
         self._operations = operations
         self._service_catalog = service_catalog
+        self._writes = writes
+        self._reads = reads
         self._default_deadline = default_deadline
 
     async def __call__(self, request: Message, context: Context, response: type[Response]) -> Response:
@@ -77,7 +86,10 @@ class Forwarder:
                 await context.send_initial_metadata(((IDEMPOTENCY_TOKEN, token.value),))
                 sent["idempotency_token"] = token.value
 
-        reply = await self._service_catalog.call(operation, members, deadline, announce)
+        # Only now: a request that breaks a rule is told so whatever the load.
+        admission = self._reads if operation.token is None else self._writes
+        async with admission.place(deadline):
+            reply = await self._service_catalog.call(operation, members, deadline, announce)
         if reply.request_id:
             context.set_trailing_metadata(((AWS_REQUEST_ID, reply.request_id),))
         return _translate(operation, reply, response)
