@@ -44,16 +44,16 @@ $(BIN)/python:
 
 # $(call install,NAME): the locked packages of requirements/NAME.txt, then this project itself, editable.
 define install
-	@echo "installing requirements/$(1).txt, $$(grep -c '==' requirements/$(1).txt) packages"
-	@$(PIP) install --quiet --require-hashes -r requirements/$(1).txt
+	@echo "installing the $$(grep -c '==' requirements/$(1).txt) packages of requirements/$(1).txt"
+	@$(PIP) install --quiet --require-hashes -r requirements/build.txt -r requirements/$(1).txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e clients/python -e .
 	@touch $@
 endef
 
-$(VENV)/.sandbox: requirements/sandbox.txt pyproject.toml clients/python/pyproject.toml | $(BIN)/python
+$(VENV)/.sandbox: requirements/build.txt requirements/sandbox.txt pyproject.toml clients/python/pyproject.toml | $(BIN)/python
 	$(call install,sandbox)
 
-$(VENV)/.dev: requirements/dev.txt pyproject.toml clients/python/pyproject.toml | $(BIN)/python
+$(VENV)/.dev: requirements/build.txt requirements/dev.txt pyproject.toml clients/python/pyproject.toml | $(BIN)/python
 	$(call install,dev)
 	@touch $(VENV)/.sandbox
 

@@ -11,6 +11,8 @@ from typing import Self
 
 COMMAND = Path(sys.executable).with_name("servicecatalog-grpc")
 READY = re.compile(r"gRPC\s+(?:on )?(\S+)")
+SANDBOX_AWS = re.compile(r"AWS\s+(http://\S+)")
+LAST_LINE = {"serve": "ready", "sandbox": "Ctrl-C"}
 START_SECONDS = 20
 
 # The person's own AWS settings must not decide how a test goes.
@@ -76,6 +78,13 @@ class Facade:
                 reader.join()
         assert kind is not None or "Traceback" not in "".join(self.log), "".join(self.log)
 
+    @property
+    def endpoint_url(self) -> str:
+        """Where a sandbox's embedded AWS answers."""
+        match = SANDBOX_AWS.search("".join(self.output))
+        assert match, self.output
+        return match[1]
+
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 40) -> int:
         """Send the signal and return the exit status."""
         self.process.send_signal(number)
@@ -86,6 +95,7 @@ class Facade:
             lines.append(line)
             if ready and not self.address and (match := READY.search(line)):
                 self.address = match[1]
+            if ready and LAST_LINE[self._arguments[0]] in line:
                 ready.set()
         stream.close()  # type: ignore[attr-defined]
         if ready:

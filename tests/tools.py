@@ -1,0 +1,21 @@
+"""Programs that some tests need and that not every machine has."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+
+
+def need(name: str) -> str:
+    """Return the program's path. Without it the test skips, and where CI=true it fails."""
+    found = shutil.which(name, path=f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}")
+    if found is None:
+        reason = f"{name} is missing: it comes with make test where Go is installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
