@@ -2,6 +2,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help run install test lint generate lock clean
 
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,8 +47,9 @@ $(BIN)/python:
 
 # $(call install,NAME): the locked packages of requirements/NAME.txt, then this project itself, editable.
 define install
-	@echo "installing the $$(grep -c '==' requirements/$(1).txt) packages of requirements/$(1).txt"
-	@$(PIP) install --quiet --require-hashes -r requirements/build.txt -r requirements/$(1).txt
+	@echo "installing requirements/$(1).txt"
+	@$(PIP) install --progress-bar off --require-hashes -r requirements/build.txt -r requirements/$(1).txt \
+	  | awk '/^Collecting/ { printf "  fetching %s\n", $$2 } /^Installing/ { print "  installing them" } { fflush() }'
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e clients/python -e .
 	@touch $@
 endef

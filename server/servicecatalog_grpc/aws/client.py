@@ -20,9 +20,10 @@ from servicecatalog_grpc.aws.connections import Attempt, attempting, watch_conne
 from servicecatalog_grpc.aws.credentials import KeptCredentials
 from servicecatalog_grpc.aws.deadline import Deadline
 from servicecatalog_grpc.aws.pace import Pace
-from servicecatalog_grpc.aws.protocol import Reply
+from servicecatalog_grpc.aws.protocol import Received, Reply
 from servicecatalog_grpc.failure import Failure, Reason
 from servicecatalog_grpc.translation.pairing import Operation
+from servicecatalog_grpc.translation.values import GarbledReplyError
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class BotoServiceCatalog:
 
     def close(self) -> None:
         """End what is still at work, which is logged with its token, and let the threads go."""
-        for attempt in self._attempts:
+        for attempt in tuple(self._attempts):
             attempt.expire()
         self._threads.shutdown(cancel_futures=True)
         self._client.close()
@@ -116,50 +117,78 @@ class BotoServiceCatalog:
         operation: Operation,
         members: Mapping[str, Any],
         deadline: Deadline,
+        *,
         before_sending: Callable[[], Awaitable[None]],
-    ) -> Reply:
+        receive: Callable[[Reply], Received],
+    ) -> Received:
         """See ServiceCatalog."""
+        await self._take_turn(operation, deadline)
+        await before_sending()
+        unknown = False
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._attempt(operation, members, deadline, receive)
+            except Failure as error:
+                failure = error
+            if unknown and failure.reason in _SAYS_NOTHING_HAPPENED:
+                failure = failures.lost(write=True).with_metadata(**failure.metadata)
+            elif unknown and failure.reason == Reason.DEADLINE_EXCEEDED:
+                failure = failures.deadline_exceeded(sent=True)
+            unknown = unknown or failure.reason == Reason.OUTCOME_UNKNOWN
+            if failure.reason == Reason.UPSTREAM_CREDENTIALS:
+                self._credentials.refuse()
+            delay = self._delay(failure, attempt, operation)
+            if delay is None or delay >= deadline.remaining():
+                raise failure
+            self._pace.take(operation.name)
+            await asyncio.sleep(delay)
+
+    async def _take_turn(self, operation: Operation, deadline: Deadline) -> None:
+        """Wait until the first attempt may go. Raises Failure where it may not go in time, or not at all."""
         if not deadline.remaining():
             raise failures.deadline_exceeded(sent=False)
         if not self._credentials.there:
             raise failures.no_credentials()
         wait = self._pace.wait(operation.name)
-        if wait > deadline.remaining():
+        if wait >= deadline.remaining():
             raise failures.overloaded(wait)
-        await asyncio.sleep(self._pace.take(operation.name))
-        await before_sending()
-        attempt = 1
-        unknown = False
-        while True:
-            try:
-                return await self._attempt(operation, members, deadline)
-            except Failure as error:
-                failure = error
-            if unknown and failure.reason in _SAYS_NOTHING_HAPPENED:
-                failure = failures.lost(write=True).with_metadata(**failure.metadata)
-            unknown = unknown or failure.reason == Reason.OUTCOME_UNKNOWN
-            if failure.reason == Reason.UPSTREAM_CREDENTIALS:
-                self._credentials.refuse()
-            delay = _backoff(failure, attempt)
-            if delay is None or attempt == self._max_attempts:
-                raise failure
-            delay = max(delay, self._pace.wait(operation.name))
-            if delay >= deadline.remaining():
-                raise failure
-            self._pace.take(operation.name)
-            await asyncio.sleep(delay)
-            attempt += 1
+        self._pace.take(operation.name)
+        await asyncio.sleep(wait)
 
-    async def _attempt(self, operation: Operation, members: Mapping[str, Any], deadline: Deadline) -> Reply:
+    def _delay(self, failure: Failure, attempt: int, operation: Operation) -> float | None:
+        """Return how many seconds to wait before the next attempt, or None for none: exponential, with full jitter.
+
+        See https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+        """
+        first = _RETRIED.get(failure.reason)
+        if first is None or attempt == self._max_attempts:
+            return None
+        backoff = random.uniform(0, min(_MAX_BACKOFF_SECONDS, first * 2 ** (attempt - 1)))
+        return max(backoff, self._pace.wait(operation.name))
+
+    async def _attempt(
+        self,
+        operation: Operation,
+        members: Mapping[str, Any],
+        deadline: Deadline,
+        receive: Callable[[Reply], Received],
+    ) -> Received:
         attempt = Attempt(deadline)
         running = self._threads.submit(attempting(attempt).run, self._send, operation, members, attempt)
         watchdog = asyncio.get_running_loop().call_later(deadline.remaining(), attempt.expire)
         self._attempts.add(attempt)
         running.add_done_callback(lambda _: self._attempts.discard(attempt))
         try:
-            return await _outcome(running, deadline, operation, members)
+            reply = await _outcome(running, deadline, operation, members)
         finally:
             watchdog.cancel()
+        try:
+            return receive(reply)
+        except GarbledReplyError:
+            write = operation.token is not None
+            raise failures.lost(write=write).with_metadata(aws_request_id=reply.request_id) from None
 
     def _send(self, operation: Operation, members: Mapping[str, Any], attempt: Attempt) -> Reply:
         """Send the request and wait for the reply, in a thread. Raises Failure and nothing else."""
@@ -207,14 +236,3 @@ def _log_orphan(operation: Operation, members: Mapping[str, Any], ended: "Future
     failure = ended.exception()
     outcome = failure.reason.name if isinstance(failure, Failure) else "OK"
     logger.warning("%s ended %s after its caller had gone, idempotency token %s", operation.name, outcome, token)
-
-
-def _backoff(failure: Failure, attempt: int) -> float | None:
-    """Return how many seconds to wait before the next attempt, or None for none: exponential, with full jitter.
-
-    See https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-    """
-    first = _RETRIED.get(failure.reason)
-    if first is None:
-        return None
-    return random.uniform(0, min(_MAX_BACKOFF_SECONDS, first * 2 ** (attempt - 1)))

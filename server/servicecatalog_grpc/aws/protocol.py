@@ -1,7 +1,7 @@
 """What the rest of the server knows of AWS."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from servicecatalog_grpc.aws.deadline import Deadline
 from servicecatalog_grpc.translation.pairing import Operation
@@ -14,6 +14,9 @@ class Reply(NamedTuple):
     request_id: str | None
 
 
+Received = TypeVar("Received")
+
+
 class ServiceCatalog(Protocol):
     """AWS Service Catalog."""
 
@@ -22,11 +25,13 @@ class ServiceCatalog(Protocol):
         operation: Operation,
         members: Mapping[str, Any],
         deadline: Deadline,
+        *,
         before_sending: Callable[[], Awaitable[None]],
-    ) -> Reply:
-        """Carry out the operation by the deadline and return AWS's reply.
+        receive: Callable[[Reply], Received],
+    ) -> Received:
+        """Carry out the operation by the deadline and return what `receive` makes of AWS's reply.
 
-        `before_sending` is awaited once, right before the first attempt, and not at all if nothing is sent. Repeats go
-        out with the same members, and so with the same token. Raises Failure. A cancelled call lasts until what it has
-        sent is answered.
+        `before_sending` is awaited once, right before the first attempt, and not at all if nothing is sent. A reply on
+        which `receive` raises GarbledReplyError is as good as none. Repeats go out with the same members, and so with
+        the same token. Raises Failure. A cancelled call lasts until what it has sent is answered.
         """

@@ -6,7 +6,6 @@ from typing import Any, TypeAlias, TypeVar
 import grpc.aio
 from google.protobuf.message import Message
 
-from servicecatalog_grpc.aws import failures
 from servicecatalog_grpc.aws.deadline import Deadline
 from servicecatalog_grpc.aws.protocol import Reply, ServiceCatalog
 from servicecatalog_grpc.failure import Failure, invalid_request
@@ -89,10 +88,16 @@ class Forwarder:
         # Only now: a request that breaks a rule is told so whatever the load.
         admission = self._reads if operation.token is None else self._writes
         async with admission.place(deadline):
-            reply = await self._service_catalog.call(operation, members, deadline, announce)
+            reply = await self._service_catalog.call(
+                operation,
+                members,
+                deadline,
+                before_sending=announce,
+                receive=lambda reply: _receive(operation, reply, response),
+            )
         if reply.request_id:
             context.set_trailing_metadata(((AWS_REQUEST_ID, reply.request_id),))
-        return _translate(operation, reply, response)
+        return response
 
     def _deadline(self, context: Context) -> Deadline:
         remaining = context.time_remaining()
@@ -101,14 +106,10 @@ class Forwarder:
         return Deadline(remaining - min(_MARGIN_SECONDS, remaining * _MARGIN_SHARE))
 
 
-def _translate(operation: Operation, reply: Reply, response: Response) -> Response:
-    """Fill the response from AWS's reply. A write whose reply names no record is as good as lost."""
-    write = operation.token is not None
-    try:
-        operation.response.fill(response, reply.members)
-    except GarbledReplyError:
-        raise failures.lost(write=write).with_metadata(aws_request_id=reply.request_id) from None
-    record: Any = getattr(response, "record_detail", response)
-    if write and not record.record_id:
-        raise failures.lost(write=True).with_metadata(aws_request_id=reply.request_id)
-    return response
+def _receive(operation: Operation, reply: Reply, response: Any) -> Reply:
+    """Fill the response from AWS's reply. Raises GarbledReplyError, also for a write whose reply names no record."""
+    response.Clear()
+    operation.response.fill(response, reply.members)
+    if operation.token is not None and not getattr(response, "record_detail", response).record_id:
+        raise GarbledReplyError(operation.name)
+    return reply
