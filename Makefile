@@ -15,7 +15,9 @@ help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
 
 run: $(VENV)/.sandbox ## start the sandbox and the façade in front of it
-	@exec $(BIN)/servicecatalog-grpc sandbox $(ARGS)
+	@# At a terminal, -m hands it to the server: Ctrl-C then ends the server and not make, which would report an error.
+	@if [ -t 0 ]; then bash -m -c '$(BIN)/servicecatalog-grpc sandbox $(ARGS); exit $$?'; \
+	  else exec $(BIN)/servicecatalog-grpc sandbox $(ARGS); fi
 
 install: $(VENV)/.dev ## make .venv with everything for development
 
