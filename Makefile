@@ -1,6 +1,6 @@
 # Everything happens in .venv, from requirements/*.txt, which pin every package with its hashes.
 .DEFAULT_GOAL := help
-.PHONY: help run install test lint generate lock clean
+.PHONY: help run install test soak lint generate lock clean
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -23,6 +23,9 @@ install: $(VENV)/.dev ## make .venv with everything for development
 
 test: $(VENV)/.dev $(BIN)/grpcurl ## run all tests
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/.dev ## load a server with mixed faults for ten minutes and see that it stays as it was
+	@$(BIN)/python tests/soak.py $(ARGS)
 
 lint: $(VENV)/.dev ## run all static checks, drift of generated code included
 	$(BIN)/ruff format --check .
