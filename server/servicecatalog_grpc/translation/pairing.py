@@ -112,10 +112,7 @@ class _Pairing:
                 required=member in shape.required_members,
                 chosen_by_server=bool(shape.members[member].metadata.get("idempotencyToken")),
             )
-        for member in names.values():
-            drift = f"{shape.name}.{member}"
-            if drift not in self.drift:
-                self.drift.append(drift)
+        self._note(f"{shape.name}.{member}" for member in names.values())
         return Structure(shape.name, tuple(members.values()), members)
 
     def _field(self, field: FieldDescriptor, shape: Shape) -> Value:
@@ -150,8 +147,12 @@ class _Pairing:
         for string in strings.values():
             if string not in shape.enum:
                 raise ContractError(f"{enum.full_name}: {shape.name} has no {string}")
-        self.drift += [f"{shape.name}={string}" for string in shape.enum if string not in strings.values()]
+        self._note(f"{shape.name}={string}" for string in shape.enum if string not in strings.values())
         return Choice(strings, {string: number for number, string in strings.items()})
+
+    def _note(self, lacking: Iterable[str]) -> None:
+        """Add what the contract lacks; a shape that several messages have is named once."""
+        self.drift += [name for name in lacking if name not in self.drift]
 
 
 def _limits(shape: Shape) -> Limits:

@@ -19,13 +19,16 @@ Rule = Callable[[Any], Iterator[Violation]]
 
 _LANGUAGES = ("en", "jp", "zh")
 
-_IAM_ROLE = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/\S+"
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html: a path of printable ASCII, then a name.
+_NAME = r"[A-Za-z0-9_+=,.@-]+"
+_ARN = r"arn:aws(?:-[a-z]+)*:{service}::[0-9]{{12}}:{resource}"
+_ROLE = _ARN.format(service="iam", resource=rf"role/(?:[!-~]+/)?{_NAME}")
+_USER = _ARN.format(service="iam", resource=rf"user/(?:[!-~]+/)?{_NAME}")
+_ASSUMED_ROLE = _ARN.format(service="sts", resource=rf"assumed-role/{_NAME}/{_NAME}")
 _PROPERTY_ARNS = {
-    "LAUNCH_ROLE": (regex.compile(_IAM_ROLE), "the ARN of an IAM role"),
+    "LAUNCH_ROLE": (regex.compile(_ROLE), "the ARN of an IAM role"),
     "OWNER": (
-        regex.compile(
-            rf"arn:aws[a-z-]*:iam::[0-9]{{12}}:user/\S+|{_IAM_ROLE}|arn:aws[a-z-]*:sts::[0-9]{{12}}:assumed-role/[^\s/]+/\S+"
-        ),
+        regex.compile(rf"{_USER}|{_ROLE}|{_ASSUMED_ROLE}"),
         "the ARN of an IAM user, an IAM role or an STS assumed role",
     ),
 }
@@ -46,6 +49,14 @@ def _needs(oneof: str) -> Rule:
             yield Violation(oneof, f"is required: give {choices}")
 
     return rule
+
+
+def _names_are_not_empty(request: Any) -> Iterator[Violation]:
+    # https://docs.aws.amazon.com/servicecatalog/latest/dg/API_ProvisionProduct.html: the model gives these names no least
+    # length, and nothing has an empty one.
+    for name in ("product_name", "provisioning_artifact_name"):
+        if request.HasField(name) and not getattr(request, name):
+            yield Violation(name, "must not be empty")
 
 
 def _language_is_known(request: Any) -> Iterator[Violation]:
@@ -76,8 +87,7 @@ def _preferences_agree(request: Any) -> Iterator[Violation]:
         if preferences.stack_set_max_concurrency_count > most:
             yield Violation(
                 f"{path}.stack_set_max_concurrency_count",
-                "must be at most one more than stack_set_failure_tolerance_count (0 if absent): "
-                f"at most {most}, is {preferences.stack_set_max_concurrency_count}",
+                f"must be at most one more than stack_set_failure_tolerance_count (0 if absent): at most {most}",
             )
 
 
@@ -95,12 +105,14 @@ _RULES: Mapping[str, tuple[Rule, ...]] = {
         _language_is_known,
         _needs("product"),
         _needs("provisioning_artifact"),
+        _names_are_not_empty,
         _parameters_have_keys,
         _preferences_agree,
     ),
     pb.UpdateProvisionedProductRequest.DESCRIPTOR.full_name: (
         _language_is_known,
         _needs("provisioned_product"),
+        _names_are_not_empty,
         _parameters_have_keys,
         _preferences_agree,
     ),

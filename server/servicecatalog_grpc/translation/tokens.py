@@ -63,7 +63,7 @@ def choose_token(operation: Operation, request: Message, metadata: Metadata, cal
 
 def broken_keys(operation: Operation, metadata: Metadata) -> Iterator[Violation]:
     """Yield what is wrong with the caller's idempotency key: an empty or ambiguous one would not protect anything."""
-    keys = [value for name, value in metadata if name == IDEMPOTENCY_KEY]
+    keys = [value.strip() for name, value in metadata if name == IDEMPOTENCY_KEY]
     if operation.token is None or not keys:
         return
     if len(keys) > 1:
@@ -73,7 +73,8 @@ def broken_keys(operation: Operation, metadata: Metadata) -> Iterator[Violation]
 
 
 def _only(metadata: Metadata, name: str) -> str:
-    return ",".join(value for key, value in metadata if key == name and isinstance(value, str))
+    """Return the value of the metadata; without the space around it, which a proxy on the way may have dropped."""
+    return ",".join(value.strip() for key, value in metadata if key == name and isinstance(value, str))
 
 
 def _digest(source: str, *parts: str | bytes) -> str:

@@ -5,6 +5,7 @@ back into protobuf. Limits and types come from the Smithy traits that botocore's
 (https://smithy.io/2.0/spec/constraint-traits.html).
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Limits(NamedTuple):
         if (low is None or size >= low) and (high is None or size <= high):
             return None
         bounds = f"at most {high}" if low is None else f"at least {low}" if high is None else f"{low} to {high}"
-        return f"must have {bounds} {unit}, has {size}" if unit else f"must be {bounds}, is {size}"
+        return f"must have {bounds} {unit}, has {size}" if unit else f"must be {bounds}"
 
 
 class Value(Protocol):
@@ -273,7 +274,7 @@ class Structure:
 def entry_path(path: str, key: str) -> str:
     """Return the protobuf path of a map's entry, e.g. `provisioned_product_properties["OWNER"]`."""
     shown = key if len(key) <= _MAX_KEY_IN_PATH else key[:_MAX_KEY_IN_PATH] + "…"
-    return f'{path}["{shown}"]'
+    return f"{path}[{json.dumps(shown, ensure_ascii=False)}]"
 
 
 def _apply(setter: Callable[[Any], Any], raw: Any, name: str) -> None:
