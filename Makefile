@@ -1,6 +1,6 @@
 # Everything happens in .venv, from requirements/*.txt, which pin every package with its hashes.
 .DEFAULT_GOAL := help
-.PHONY: help run install test soak lint generate lock clean
+.PHONY: help run install test soak bench lint generate lock clean
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 GRPCURL := v1.9.3
+COLLECTOR := v0.158.0
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -21,11 +22,15 @@ run: $(VENV)/.sandbox ## start the sandbox and the façade in front of it
 
 install: $(VENV)/.dev ## make .venv with everything for development
 
-test: $(VENV)/.dev $(BIN)/grpcurl ## run all tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev $(BIN)/grpcurl $(BIN)/otelcol ## run all tests
+	@# Most tests wait more than they work: four at a time take two cores half as long.
+	$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 soak: $(VENV)/.dev ## load a server with mixed faults for ten minutes and see that it stays as it was
 	@$(BIN)/python tests/soak.py $(ARGS)
+
+bench: $(VENV)/.dev ## measure what telemetry costs
+	@$(BIN)/python bench/telemetry.py
 
 lint: $(VENV)/.dev ## run all static checks, drift of generated code included
 	$(BIN)/ruff format --check .
@@ -70,3 +75,10 @@ $(VENV)/.dev: requirements/build.txt requirements/dev.txt pyproject.toml clients
 $(BIN)/grpcurl: | $(BIN)/python
 	@if command -v go >/dev/null; then echo "installing grpcurl $(GRPCURL)"; \
 	  GOBIN="$(CURDIR)/$(BIN)" GOFLAGS=-mod=mod go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL); fi
+
+# The collector's own modules replace each other, which `go install` refuses; its builder takes the same versions.
+$(BIN)/otelcol: tests/collector/manifest.yaml | $(BIN)/python
+	@if command -v go >/dev/null; then echo "building the OpenTelemetry Collector $(COLLECTOR), which takes minutes"; \
+	  GOBIN="$(CURDIR)/$(BIN)" GOFLAGS=-mod=mod go install go.opentelemetry.io/collector/cmd/builder@$(COLLECTOR); \
+	  $(BIN)/builder --config $< >$(VENV)/otelcol.log 2>&1 || { cat $(VENV)/otelcol.log; exit 1; }; \
+	  cp $(VENV)/otelcol/otelcol $@; fi

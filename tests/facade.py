@@ -100,3 +100,13 @@ class Facade:
         stream.close()  # type: ignore[attr-defined]
         if ready:
             ready.set()
+
+
+def serve(endpoint_url: str, *flags: str) -> Facade:
+    """Return a façade in front of the endpoint that makes one attempt for each call."""
+    arguments = ("serve", "--listen", "127.0.0.1:0", "--max-attempts", "1", *flags)
+    return Facade(*arguments, env=environment(endpoint_url))
+
+
+def logged(facade: Facade, text: str) -> bool:
+    return any(text in line for line in facade.log)

@@ -42,16 +42,27 @@ def test_the_contract_has_all_that_the_installed_boto3_has() -> None:
         "ProvisionProduct",
         "UpdateProvisionedProduct",
         "UpdateProvisionedProductProperties",
+        "DescribeRecord",
+        "ListRecordHistory",
+        "SearchProducts",
+        "DescribeProduct",
+        "ListLaunchPaths",
+        "DescribeProvisioningParameters",
+        "DescribeProvisionedProduct",
+        "SearchProvisionedProducts",
+        "GetProvisionedProductOutputs",
+        "TerminateProvisionedProduct",
     }
 
 
 def test_each_write_knows_its_token(model: Model) -> None:
     operations, _ = _pair(model)
-    tokens = {operation.name: operation.token and operation.token.name for operation in operations.values()}
+    tokens = {operation.name: operation.token.name for operation in operations.values() if operation.token}
     assert tokens == {
         "ProvisionProduct": "provision_token",
         "UpdateProvisionedProduct": "update_token",
         "UpdateProvisionedProductProperties": "idempotency_token",
+        "TerminateProvisionedProduct": "terminate_token",
     }
 
 

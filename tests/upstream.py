@@ -1,11 +1,13 @@
 """An HTTP server in the place of AWS that answers with the bytes a test gives it, and keeps what it was sent."""
 
 import json
+import os
 import socket
 import socketserver
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +106,16 @@ def after(seconds: float, then: Behaviour) -> Behaviour:
     return behaviour
 
 
+def until(event: threading.Event, then: Behaviour) -> Behaviour:
+    """Wait for the event, and not longer than any test lasts."""
+
+    def behaviour(connection: socket.socket, request: Request) -> None:
+        event.wait(60)
+        then(connection, request)
+
+    return behaviour
+
+
 def truncated(body: object, at: int) -> Behaviour:
     """Promise the whole body and hang up after so many bytes of it."""
     content = json.dumps(body).encode()
@@ -127,11 +139,6 @@ def raw(content: bytes) -> Behaviour:
 
 def hang_up(connection: socket.socket, _: Request) -> None:
     connection.shutdown(socket.SHUT_RDWR)
-
-
-def reset(connection: socket.socket, _: Request) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-    connection.detach() if connection.fileno() < 0 else connection.close()
 
 
 def silence(connection: socket.socket, _: Request) -> None:
@@ -167,3 +174,63 @@ def _read(stream: Any) -> Request | None:
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
     return Request(headers, stream.read(int(headers.get("content-length", 0))))
+
+
+def abort(connection: socket.socket, _: Request) -> None:
+    """Reset the connection at once, whatever else still holds its socket."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    os.close(connection.detach())
+
+
+def trickled(body: object, seconds: float) -> Behaviour:
+    """Send the headers at once and the body byte by byte, with a pause after each."""
+    content = json.dumps(body).encode()
+
+    def behaviour(connection: socket.socket, _: Request) -> None:
+        connection.sendall(_head(200, len(content), {}))
+        for index in range(len(content)):
+            connection.sendall(content[index : index + 1])
+            time.sleep(seconds)
+
+    return behaviour
+
+
+class Connections:
+    """A server below HTTP: `behave` says what it does with each connection that it accepts, which it then closes."""
+
+    def __init__(self, backlog: int = 1024) -> None:
+        self.accepted = 0
+        self._behaviour: Callable[[socket.socket], None] = socket.socket.close
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+        self.port = self._listening.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def behave(self, behaviour: Callable[[socket.socket], None]) -> None:
+        """Forget what was, and from now on do this."""
+        self._behaviour = behaviour
+        self.accepted = 0
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                self.accepted += 1
+                threading.Thread(target=self._serve, args=(connection, self._behaviour), daemon=True).start()
+
+    @staticmethod
+    def _serve(connection: socket.socket, behaviour: Callable[[socket.socket], None]) -> None:
+        with suppress(OSError), connection:
+            behaviour(connection)
+
+
+def unread(connection: socket.socket) -> None:
+    """Never read; ends when the other side has gone."""
+    established = b"\x01"
+    while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == established:
+        time.sleep(0.02)

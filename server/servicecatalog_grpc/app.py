@@ -4,7 +4,9 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterable, Sequence
+from urllib.parse import urlsplit
 
 import grpc.aio
 from botocore.client import BaseClient
@@ -12,26 +14,62 @@ from botocore.exceptions import BotoCoreError, NoRegionError
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from servicecatalog.v1 import provisioning_service_pb2, provisioning_service_pb2_grpc
+from servicecatalog.v1 import (
+    catalog_service_pb2,
+    catalog_service_pb2_grpc,
+    provisioned_product_service_pb2,
+    provisioned_product_service_pb2_grpc,
+    provisioning_service_pb2,
+    provisioning_service_pb2_grpc,
+    record_service_pb2,
+    record_service_pb2_grpc,
+)
 
 from servicecatalog_grpc.aws.client import BotoServiceCatalog, make_client, takes_credentials
 from servicecatalog_grpc.aws.credentials import KeptCredentials
 from servicecatalog_grpc.aws.pace import Pace
 from servicecatalog_grpc.config import Settings, SettingsError
+from servicecatalog_grpc.interceptors.draining import DrainInterceptor
 from servicecatalog_grpc.interceptors.failures import FailureInterceptor
+from servicecatalog_grpc.interceptors.telemetry import TelemetryInterceptor
 from servicecatalog_grpc.services.admission import Admission
+from servicecatalog_grpc.services.catalog import CatalogService
+from servicecatalog_grpc.services.fetching import Fetch
 from servicecatalog_grpc.services.forwarding import Forwarder
+from servicecatalog_grpc.services.provisioned_products import ProvisionedProductService
 from servicecatalog_grpc.services.provisioning import ProvisioningService
+from servicecatalog_grpc.services.records import RecordService
+from servicecatalog_grpc.services.watching import Watches
+from servicecatalog_grpc.telemetry.effective import effective_settings
+from servicecatalog_grpc.telemetry.instruments import observe_credentials, observe_load
+from servicecatalog_grpc.telemetry.setup import start_telemetry
 from servicecatalog_grpc.translation.pairing import Operation, pair_services
 
 logger = logging.getLogger(__name__)
 
-SERVICES: Sequence[ServiceDescriptor] = (provisioning_service_pb2.DESCRIPTOR.services_by_name["ProvisioningService"],)
+SERVICES: Sequence[ServiceDescriptor] = (
+    provisioning_service_pb2.DESCRIPTOR.services_by_name["ProvisioningService"],
+    record_service_pb2.DESCRIPTOR.services_by_name["RecordService"],
+    catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"],
+    provisioned_product_service_pb2.DESCRIPTOR.services_by_name["ProvisionedProductService"],
+)
 
 _NAMES = [service.full_name for service in SERVICES]
 
+# How many looks at watched records may be at work at a time.
+_POLLS = 8
+
 # How long the start waits for credentials, which another host may have to give; then it goes on without them.
 _CREDENTIALS_SECONDS = 1.0
+
+# The end of the grace, in which calls still in flight are told that their outcome is unknown.
+_LAST_MOMENT_SECONDS = 0.5
+
+# Who has been refused so long ago calls elsewhere by now; gRPC would cancel a call that arrives while it stops.
+_QUIET_SECONDS = 0.1
+
+# How long what has ended may take to reach its callers.
+_LAST_ANSWERS_SECONDS = 0.1
 
 _OPTIONS = (
     # CloudFormation takes 200 parameters of up to 4 KiB, and Service Catalog 50 tags: less than 900 KiB in all.
@@ -52,8 +90,10 @@ async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     ends the process at once. Raises StartError or SettingsError.
     """
     stop = _stop_on_signals()
+    stop_telemetry = _start_telemetry(settings)
     health_servicer = health.aio.HealthServicer()
-    credentials, client = _connect(settings, _Readiness(health_servicer))
+    readiness = _Readiness(health_servicer)
+    credentials, client = _connect(settings, readiness)
     operations, drift = pair_services(SERVICES, client.meta.service_model)
     for member in drift:
         logger.warning("AWS has %s, which the contract lacks", member)
@@ -61,35 +101,91 @@ async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         client,
         credentials,
         _pace(settings, operations.values()),
-        threads=settings.max_writes + settings.max_reads,
+        threads=_threads(settings),
         max_attempts=settings.max_attempts,
+    )
+    writes = Admission(settings.max_writes, settings.max_waiting)
+    reads = Admission(settings.max_reads, settings.max_waiting)
+    observe_load({"write": writes, "read": reads})
+    observe_credentials(credentials.seconds_left)
+    fetch = Fetch(service_catalog)
+    watches = Watches(
+        fetch,
+        operations[record_service_pb2.WatchRecordRequest.DESCRIPTOR.full_name],
+        # As many as wait for a turn: there is one for each record that is watched.
+        polls=Admission(_POLLS, settings.max_watches),
+        limit=settings.max_watches,
+        first=settings.poll_first,
+        longest=settings.poll_longest,
+        rate=settings.poll_rate,
     )
     forward = Forwarder(
         operations,
-        service_catalog,
-        writes=Admission(settings.max_writes, settings.max_waiting),
-        reads=Admission(settings.max_reads, settings.max_waiting),
+        fetch,
+        writes=writes,
+        reads=reads,
         default_deadline=settings.default_deadline,
     )
 
-    server = grpc.aio.server(interceptors=(FailureInterceptor(),), options=_OPTIONS)
-    provisioning_service_pb2_grpc.add_ProvisioningServiceServicer_to_server(ProvisioningService(forward), server)
+    telemetry, draining = TelemetryInterceptor(), DrainInterceptor()
+    server = grpc.aio.server(interceptors=(telemetry, FailureInterceptor(), draining), options=_OPTIONS)
+    _add_services(server, forward, watches)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection([*_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     address = _bind(server, settings.listen)
+    telemetry.serve_on(address)
     await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    await readiness.set(ready=False)
     await server.start()
     await asyncio.to_thread(credentials.start, timeout=_CREDENTIALS_SECONDS)
+    logger.info("settings", extra={"fields": effective_settings(settings, os.environ)})
     logger.info("serving on %s", address)
     on_ready(address)
 
-    await stop.wait()
-    logger.info("draining, for at most %g s", settings.grace)
+    # Not cancelled when the stop comes first: that would cancel what gRPC's own stop waits for.
+    end = asyncio.create_task(server.wait_for_termination())
+    await asyncio.wait([end, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        logger.info("draining, for at most %g s", settings.grace)
+        await health_servicer.enter_graceful_shutdown()
+        watches.close()
+        await _drain(draining, service_catalog, settings.grace)
+        draining.end_streams()
+        await server.stop(_LAST_ANSWERS_SECONDS)
     credentials.stop()
-    await health_servicer.enter_graceful_shutdown()
-    await server.stop(settings.grace)
     service_catalog.close()
     logger.info("stopped")
+    stop_telemetry()
+    if not stop.is_set():
+        raise StartError("the gRPC server ended by itself")
+
+
+def _add_services(server: grpc.aio.Server, forward: Forwarder, watches: Watches) -> None:
+    provisioning_service_pb2_grpc.add_ProvisioningServiceServicer_to_server(ProvisioningService(forward), server)
+    record_service_pb2_grpc.add_RecordServiceServicer_to_server(RecordService(forward, watches), server)
+    catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogService(forward), server)
+    provisioned_product_service_pb2_grpc.add_ProvisionedProductServiceServicer_to_server(
+        ProvisionedProductService(forward), server
+    )
+
+
+async def _drain(draining: DrainInterceptor, service_catalog: BotoServiceCatalog, grace: float) -> None:
+    """Refuse new calls and wait for those in flight, for so many seconds at most."""
+    draining.drain()
+    last_moment = min(_LAST_MOMENT_SECONDS, grace / 2)
+    if not await draining.idle(grace - last_moment):
+        # Their callers get to know that the outcome is unknown, and the token to find it out with.
+        service_catalog.stop()
+        await draining.idle(last_moment)
+    await draining.quiet(_QUIET_SECONDS, at_most=last_moment)
+
+
+def _start_telemetry(settings: Settings) -> Callable[[], None]:
+    """Start telemetry and return what stops it. Raises StartError or SettingsError."""
+    try:
+        return start_telemetry(settings.metrics_listen)
+    except OSError as error:
+        raise StartError(f"cannot serve metrics on {settings.metrics_listen}: {error.strerror or error}") from None
 
 
 class _Readiness:
@@ -100,9 +196,10 @@ class _Readiness:
         self._loop = asyncio.get_running_loop()
 
     def __call__(self, ready: bool) -> None:  # noqa: FBT001 - the one thing that it hears
-        asyncio.run_coroutine_threadsafe(self._set(ready=ready), self._loop)
+        asyncio.run_coroutine_threadsafe(self.set(ready=ready), self._loop)
 
-    async def _set(self, *, ready: bool) -> None:
+    async def set(self, *, ready: bool) -> None:
+        """Say it of every service."""
         response = health_pb2.HealthCheckResponse
         for name in _NAMES:
             await self._servicer.set(name, response.SERVING if ready else response.NOT_SERVING)
@@ -127,12 +224,24 @@ def _connect(settings: Settings, on_change: Callable[[bool], None]) -> tuple[Kep
     """Return the boto3 client of the standard chain, and its credentials. Raises StartError."""
     credentials = KeptCredentials(on_change, lambda: takes_credentials(client))
     try:
-        client = make_client(credentials, max_connections=settings.max_writes + settings.max_reads)
+        client = make_client(credentials, max_connections=_threads(settings))
     except NoRegionError:
         raise StartError("no AWS region: set AWS_REGION, or region in the AWS profile") from None
     except (BotoCoreError, ValueError) as error:
         raise StartError(f"no AWS client: {error}") from error
+    endpoint = client.meta.endpoint_url
+    try:
+        usable = urlsplit(endpoint).scheme in {"http", "https"} and urlsplit(endpoint).port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise StartError(f"no AWS client: the endpoint must be http://HOST[:PORT] or https://…, is {endpoint!r}")
     return credentials, client
+
+
+def _threads(settings: Settings) -> int:
+    """Return how many calls to AWS may be at work at a time; each has a thread and a connection."""
+    return settings.max_writes + settings.max_reads + _POLLS
 
 
 def _pace(settings: Settings, operations: Iterable[Operation]) -> Pace:
@@ -146,9 +255,21 @@ def _pace(settings: Settings, operations: Iterable[Operation]) -> Pace:
 
 def _bind(server: grpc.aio.Server, listen: str) -> str:
     """Bind the server to the address and return it with its real port. Raises StartError."""
+    if listen.startswith("unix:") and _somebody_listens(listen.removeprefix("unix:")):
+        # gRPC would take the socket away from its server.
+        raise StartError(f"cannot listen on {listen!r}: the socket is in use")
     try:
         port = server.add_insecure_port(listen)
     except RuntimeError:
-        raise StartError(f"cannot listen on {listen}: the address is in use, or not this host's") from None
+        raise StartError(f"cannot listen on {listen!r}: the address is in use, or cannot be bound here") from None
     host, separator, _ = listen.rpartition(":")
     return listen if listen.startswith("unix:") else f"{host}{separator}{port}"
+
+
+def _somebody_listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True

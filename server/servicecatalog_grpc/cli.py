@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import importlib.util
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -34,10 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 1 if it could not start, 2 for a usage error."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    # gRPC's C core writes lines of its own to stderr, about a port in use for instance, which is said better here.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         return int(options.run(options))
     except SettingsError as error:
         return _complain(error, _USAGE)
+    except KeyboardInterrupt:
+        return _OK  # during the start; from then on the signal is a request to drain
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,7 +92,7 @@ def _sandbox(options: argparse.Namespace) -> int:
     if importlib.util.find_spec("moto") is None:
         return _complain("the sandbox is not installed: pip install 'servicecatalog-grpc[sandbox]'", _FAILED)
     from servicecatalog_grpc.sandbox import Sandbox
-    from servicecatalog_grpc.sandbox.environment import enter_sandbox, welcome
+    from servicecatalog_grpc.sandbox.environment import enter_sandbox, leave_own_settings, welcome
 
     host, port = split_address(settings.aws_listen)
     sandbox = Sandbox(host, port, record_seconds=settings.record_seconds)
@@ -100,6 +103,7 @@ def _sandbox(options: argparse.Namespace) -> int:
         )
         print(text, flush=True)
 
+    leave_own_settings(os.environ)
     try:
         sandbox.start()
         enter_sandbox(os.environ, sandbox.url)
@@ -112,8 +116,6 @@ def _sandbox(options: argparse.Namespace) -> int:
 
 
 def _run(settings: Settings, on_ready: Callable[[str], None]) -> int:
-    # gRPC's C core writes lines of its own to stderr, about a port in use for instance, which is said better here.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from servicecatalog_grpc import app
 
     try:
@@ -140,11 +142,9 @@ def _health(options: argparse.Namespace) -> int:
 
 
 def _start_logging(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.logging_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    # botocore logs requests and replies whole at its debug level, parameter values and outputs included.
-    logging.getLogger("botocore").setLevel(max(settings.logging_level, logging.INFO))
+    from servicecatalog_grpc.telemetry.logs import start_logging
+
+    start_logging(settings.logging_level)
 
 
 def _complain(problem: object, status: int) -> int:

@@ -4,12 +4,16 @@ import argparse
 import logging
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 ENVIRONMENT_PREFIX = "SERVICECATALOG_GRPC_"
+
+# Python's own int and float take more: digits of other scripts, and `1_000`.
+_NUMBER = re.compile(r"[-+]?[0-9.]+(?:e[-+]?[0-9]+)?", re.ASCII | re.IGNORECASE)
 
 _LEVELS = ("debug", "info", "warning", "error")
 _MAX_PORT = 65535
@@ -32,10 +36,15 @@ class Settings:
     default_deadline: float = _setting(25.0, "deadline of calls that set none, in seconds", "SECONDS")
     max_writes: int = _setting(32, "calls at a time that change something; each takes a thread", "COUNT")
     max_reads: int = _setting(32, "calls at a time that only read; each takes a thread", "COUNT")
+    max_watches: int = _setting(20_000, "records that may be watched at a time, counting each watcher", "COUNT")
     max_waiting: int = _setting(256, "calls of either kind that may wait for their turn", "COUNT")
     aws_rate: str = _setting("", "calls per second to AWS, as OPERATION=RATE[,…]; others are not held back", "RATES")
+    poll_first: float = _setting(1.0, "first pause between two looks at a watched record, in seconds", "SECONDS")
+    poll_longest: float = _setting(30.0, "longest pause between two looks at a watched record, in seconds", "SECONDS")
+    poll_rate: float = _setting(10.0, "looks per second at all watched records together", "RATE")
     max_attempts: int = _setting(4, "attempts of a call to AWS, the first one included", "COUNT")
     grace: float = _setting(30.0, "how long a stop waits for calls in flight, in seconds", "SECONDS")
+    metrics_listen: str = _setting("", "where to serve metrics to Prometheus: HOST:PORT; nowhere if empty", "ADDRESS")
     log_level: str = _setting("info", f"least level to log: {', '.join(_LEVELS)}", "LEVEL")
 
     def __post_init__(self) -> None:
@@ -43,10 +52,16 @@ class Settings:
         _check_number("default_deadline", self.default_deadline, least=0.001)
         _check_number("max_writes", self.max_writes, least=1, most=1024)
         _check_number("max_reads", self.max_reads, least=1, most=1024)
+        _check_number("max_watches", self.max_watches, least=1)
         _check_number("max_waiting", self.max_waiting, least=0)
+        _check_number("poll_first", self.poll_first, least=0.01)
+        _check_number("poll_longest", self.poll_longest, least=self.poll_first)
+        _check_number("poll_rate", self.poll_rate, least=0.01)
         _ = self.aws_rates
         _check_number("max_attempts", self.max_attempts, least=1, most=10)
         _check_number("grace", self.grace, least=0)
+        if self.metrics_listen:
+            _check_address("metrics_listen", self.metrics_listen, unix=False)
         if self.log_level not in _LEVELS:
             raise SettingsError(f"{_flag('log_level')}: must be one of {', '.join(_LEVELS)}, is {self.log_level!r}")
 
@@ -116,7 +131,9 @@ def split_address(address: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise ValueError("an IPv6 address needs brackets")
-    if not (separator and host and port.isascii() and port.isdigit() and int(port) <= _MAX_PORT):
+    if not (separator and host and host.isprintable() and " " not in host):
+        raise ValueError("no host")
+    if not (port.isascii() and port.isdigit() and int(port) <= _MAX_PORT):
         raise ValueError("not HOST:PORT")
     return host, int(port)
 
@@ -126,7 +143,7 @@ def _parse(each: "Field[Any]", text: str, source: str) -> Any:
         return text
     kind = int if isinstance(each.default, int) else float
     try:
-        return kind(text)
+        return kind(text if _NUMBER.fullmatch(text) else "")
     except ValueError:
         raise SettingsError(
             f"{source}: must be {'a whole number' if kind is int else 'a number'}, is {text!r}"
@@ -140,7 +157,13 @@ def _flag(name: str) -> str:
 def _check_address(name: str, address: str, *, unix: bool) -> None:
     if unix and address.startswith("unix:"):
         path = address.removeprefix("unix:")
-        if not path or len(path.encode()) > _MAX_SOCKET_PATH_BYTES or not Path(path).absolute().parent.is_dir():
+        # gRPC takes addresses in UTF-8 only.
+        encoded = path.encode(errors="surrogateescape")
+        if (
+            not path.isprintable()
+            or not 0 < len(encoded) <= _MAX_SOCKET_PATH_BYTES
+            or not Path(path).absolute().parent.is_dir()
+        ):
             raise SettingsError(
                 f"{_flag(name)}: must be a path of at most {_MAX_SOCKET_PATH_BYTES} bytes in a directory that exists, "
                 f"is {path!r}"

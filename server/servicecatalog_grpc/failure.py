@@ -38,6 +38,8 @@ class Reason(Enum):
     UPSTREAM_CREDENTIALS = "UPSTREAM_CREDENTIALS", StatusCode.UNAVAILABLE
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN", StatusCode.UNKNOWN
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED", StatusCode.DEADLINE_EXCEEDED
+    RECORD_ACCESS_LOST = "RECORD_ACCESS_LOST", StatusCode.PERMISSION_DENIED
+    SHUTTING_DOWN = "SHUTTING_DOWN", StatusCode.UNAVAILABLE
     UNMAPPED_AWS_ERROR = "UNMAPPED_AWS_ERROR", StatusCode.UNKNOWN
     INTERNAL = "INTERNAL", StatusCode.INTERNAL
 
@@ -86,6 +88,16 @@ class Failure(Exception):
         """Add what is known by now; what is None stays out. Returns the failure itself."""
         self.metadata |= {key: value for key, value in metadata.items() if value}
         return self
+
+    def again(self) -> "Failure":
+        """Return another one like this, for another call that ends the same way."""
+        return Failure(
+            self.reason,
+            self.message,
+            violations=self.violations,
+            retry_after=self.retry_after,
+            metadata=self.metadata,
+        )
 
     def to_status(self) -> status_pb2.Status:
         """Return the status with its details: `ErrorInfo`, `RetryInfo`, `BadRequest`, within `MAX_DETAILS_BYTES`.

@@ -1,12 +1,13 @@
 """AWS Service Catalog through boto3, in threads that the server owns."""
 
 import asyncio
+import json
 import logging
 import os
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import boto3
@@ -22,6 +23,8 @@ from servicecatalog_grpc.aws.deadline import Deadline
 from servicecatalog_grpc.aws.pace import Pace
 from servicecatalog_grpc.aws.protocol import Received, Reply
 from servicecatalog_grpc.failure import Failure, Reason
+from servicecatalog_grpc.telemetry.attempts import ObservedAttempt, where_attributes
+from servicecatalog_grpc.telemetry.call import current_call, token_digest
 from servicecatalog_grpc.translation.pairing import Operation
 from servicecatalog_grpc.translation.values import GarbledReplyError
 
@@ -29,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_SECONDS = 5
 _NO_RECORD = "rec-credentials-check"
+_GARBLED = "Garbled"
 _MAX_BACKOFF_SECONDS = 5.0
 
 # How long after its deadline a thread may take to be free before its caller is answered without it.
@@ -46,6 +50,9 @@ _RETRIED: Mapping[Reason, float] = {
 # Once the outcome of an attempt is unknown, these of a later one no longer mean that nothing happened.
 _SAYS_NOTHING_HAPPENED = frozenset(
     {
+        Reason.ALREADY_EXISTS,
+        Reason.INVALID_STATE,
+        Reason.QUOTA_EXCEEDED,
         Reason.THROTTLED,
         Reason.UPSTREAM_UNREACHABLE,
         Reason.UPSTREAM_CREDENTIALS,
@@ -78,7 +85,25 @@ def make_client(credentials: KeptCredentials, max_connections: int) -> BaseClien
         botocore_session=session,
     ).client("servicecatalog", config=config)
     watch_connections(client)
+    client.meta.events.register("before-parse.service-catalog", _mark_garbled)
     return client
+
+
+def _mark_garbled(response_dict: Mapping[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    """Mark a success that is cut short or not AWS's: botocore makes an answer of it that only lacks all members.
+
+    A write is found out by the missing record; what a read finds may well be nothing.
+    """
+    try:
+        json.loads(response_dict["body"])
+    except ValueError:
+        customized_response_dict[_GARBLED] = True
+
+
+def _whole(reply: Reply) -> Reply:
+    if _GARBLED in reply.members:
+        raise GarbledReplyError
+    return reply
 
 
 def takes_credentials(client: BaseClient) -> bool:
@@ -102,13 +127,20 @@ class BotoServiceCatalog:
         self._credentials = credentials
         self._pace = pace
         self._max_attempts = max_attempts
+        self._where = where_attributes(client)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aws")
         self._attempts: set[Attempt] = set()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Send nothing more, and end what is still at work as if its answer were lost."""
+        self._stopping = True
+        for attempt in tuple(self._attempts):
+            attempt.cut()
 
     def close(self) -> None:
-        """End what is still at work, which is logged with its token, and let the threads go."""
-        for attempt in tuple(self._attempts):
-            attempt.expire()
+        """Stop, and let the threads go."""
+        self.stop()
         self._threads.shutdown(cancel_futures=True)
         self._client.close()
 
@@ -120,30 +152,37 @@ class BotoServiceCatalog:
         *,
         before_sending: Callable[[], Awaitable[None]],
         receive: Callable[[Reply], Received],
+        repeat: bool = True,
     ) -> Received:
         """See ServiceCatalog."""
         await self._take_turn(operation, deadline)
         await before_sending()
-        unknown = False
+        call = _Call(operation, members, deadline)
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await self._attempt(operation, members, deadline, receive)
+                return await self._attempt(call, attempt, receive)
             except Failure as error:
                 failure = error
-            if unknown and failure.reason in _SAYS_NOTHING_HAPPENED:
+            if call.unknown and failure.reason in _SAYS_NOTHING_HAPPENED:
                 failure = failures.lost(write=True).with_metadata(**failure.metadata)
-            elif unknown and failure.reason == Reason.DEADLINE_EXCEEDED:
+            elif call.unknown and failure.reason == Reason.DEADLINE_EXCEEDED:
                 failure = failures.deadline_exceeded(sent=True)
-            unknown = unknown or failure.reason == Reason.OUTCOME_UNKNOWN
+            call.unknown = call.unknown or failure.reason == Reason.OUTCOME_UNKNOWN
             if failure.reason == Reason.UPSTREAM_CREDENTIALS:
                 self._credentials.refuse()
             delay = self._delay(failure, attempt, operation)
-            if delay is None or delay >= deadline.remaining():
+            if delay is None or delay >= deadline.remaining() or self._stopping or not repeat:
                 raise failure
             self._pace.take(operation.name)
-            await asyncio.sleep(delay)
+            try:
+                await asyncio.sleep(delay)
+            except asyncio.CancelledError:
+                call.log_if_unknown()
+                raise
+            if self._stopping:
+                raise failure
 
     async def _take_turn(self, operation: Operation, deadline: Deadline) -> None:
         """Wait until the first attempt may go. Raises Failure where it may not go in time, or not at all."""
@@ -156,6 +195,8 @@ class BotoServiceCatalog:
             raise failures.overloaded(wait)
         self._pace.take(operation.name)
         await asyncio.sleep(wait)
+        if self._stopping:
+            raise failures.shutting_down()
 
     def _delay(self, failure: Failure, attempt: int, operation: Operation) -> float | None:
         """Return how many seconds to wait before the next attempt, or None for none: exponential, with full jitter.
@@ -168,71 +209,94 @@ class BotoServiceCatalog:
         backoff = random.uniform(0, min(_MAX_BACKOFF_SECONDS, first * 2 ** (attempt - 1)))
         return max(backoff, self._pace.wait(operation.name))
 
-    async def _attempt(
-        self,
-        operation: Operation,
-        members: Mapping[str, Any],
-        deadline: Deadline,
-        receive: Callable[[Reply], Received],
-    ) -> Received:
-        attempt = Attempt(deadline)
-        running = self._threads.submit(attempting(attempt).run, self._send, operation, members, attempt)
-        watchdog = asyncio.get_running_loop().call_later(deadline.remaining(), attempt.expire)
+    async def _attempt(self, call: "_Call", number: int, receive: Callable[[Reply], Received]) -> Received:
+        attempt = Attempt(call.deadline)
+        current_call().attempts += 1
+        running = self._threads.submit(attempting(attempt).run, self._send, call, number, attempt)
+        watchdog = asyncio.get_running_loop().call_later(call.deadline.remaining(), attempt.expire)
         self._attempts.add(attempt)
         running.add_done_callback(lambda _: self._attempts.discard(attempt))
         try:
-            reply = await _outcome(running, deadline, operation, members)
+            reply = await _outcome(running, call)
         finally:
             watchdog.cancel()
         try:
-            return receive(reply)
+            return receive(_whole(reply))
         except GarbledReplyError:
-            write = operation.token is not None
-            raise failures.lost(write=write).with_metadata(aws_request_id=reply.request_id) from None
+            # Cutting a reply short at the deadline can make an empty one of it.
+            failure = failures.deadline_exceeded(sent=True) if attempt.expired else failures.lost(write=call.write)
+            raise failure.with_metadata(aws_request_id=reply.request_id) from None
 
-    def _send(self, operation: Operation, members: Mapping[str, Any], attempt: Attempt) -> Reply:
+    def _send(self, call: "_Call", number: int, attempt: Attempt) -> Reply:
         """Send the request and wait for the reply, in a thread. Raises Failure and nothing else."""
+        observed = ObservedAttempt(call.operation.name, number, self._where)
         try:
-            reply = getattr(self._client, xform_name(operation.name))(**members)
+            reply = getattr(self._client, xform_name(call.operation.name))(**call.members)
         except Exception as error:  # noqa: BLE001 - botocore lets its parser's errors through as they are
             expired = attempt.expired or not attempt.deadline.remaining()
-            write = operation.token is not None
-            raise failures.failure_of(error, sent=attempt.sent, expired=expired, write=write) from None
+            failure = failures.failure_of(error, sent=attempt.sent, expired=expired, write=call.write)
+            observed.failed(error, failure)
+            raise failure from None
         finally:
             attempt.finish()
-        return Reply(reply, reply["ResponseMetadata"].get("RequestId"))
+        observed.answered(reply)
+        return Reply(reply, failures.request_id(reply))
 
 
-async def _outcome(
-    running: "Future[Reply]", deadline: Deadline, operation: Operation, members: Mapping[str, Any]
-) -> Reply:
-    """Return what comes of a call that runs in a thread.
+@dataclass
+class _Call:
+    """One call with all its attempts. `unknown` says that the outcome of one of them is."""
 
-    A cancelled call that has not begun never begins. One that has begun runs to its end, and this coroutine with it, so
-    that whoever counts the calls in flight counts the threads at work; what came of it is logged, for nobody else hears.
-    A thread that its deadline does not free, because it hangs in a name look-up for instance, is not waited for.
+    operation: Operation
+    members: Mapping[str, Any]
+    deadline: Deadline
+    unknown: bool = False
+
+    @property
+    def write(self) -> bool:
+        """Whether AWS may have acted on what was sent."""
+        return self.operation.token is not None
+
+    def log_orphan(self, ended: "Future[Reply]") -> None:
+        """Log what came of an attempt whose caller has gone: nobody else hears of it."""
+        failure = ended.exception()
+        self._log(failure.reason.name if isinstance(failure, Failure) else "OK")
+
+    def log_if_unknown(self) -> None:
+        """Log that the caller has gone without knowing the outcome."""
+        if self.unknown:
+            self._log(Reason.OUTCOME_UNKNOWN.name)
+
+    def _log(self, outcome: str) -> None:
+        name, member = self.operation.name, self.operation.token
+        digest = token_digest(self.members[member.member]) if member else None
+        fields = {"operation": name, "outcome": outcome, "token_digest": digest}
+        logger.warning("%s ended %s after its caller had gone", name, outcome, extra={"fields": fields})
+
+
+async def _outcome(running: "Future[Reply]", call: _Call) -> Reply:
+    """Return what comes of an attempt that runs in a thread.
+
+    A cancelled one that has not begun never begins. One that has begun runs to its end, and this coroutine with it, so
+    that whoever counts the calls in flight counts the threads at work. A thread that its deadline does not free, because
+    it hangs in a name look-up for instance, is not waited for.
     """
     future = asyncio.wrap_future(running)
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
-            await asyncio.wait([future], timeout=deadline.remaining() + _LATENESS_SECONDS)
+            await asyncio.wait([future], timeout=call.deadline.remaining() + _LATENESS_SECONDS)
         except asyncio.CancelledError as error:
             cancelled = error
-        over = cancelled is not None or not deadline.remaining()
-        if not future.done() and over and (running.cancel() or not deadline.remaining()):
+            current_call().leave()
+        over = cancelled is not None or not call.deadline.remaining()
+        if not future.done() and over and (running.cancel() or not call.deadline.remaining()):
             break
     if cancelled is None and future.done() and not running.cancelled():
         return future.result()
     future.cancel()
     if running.cancelled():
-        raise cancelled or failures.deadline_exceeded(sent=False)
-    running.add_done_callback(partial(_log_orphan, operation, members))
-    raise cancelled or failures.deadline_exceeded(sent=True)
-
-
-def _log_orphan(operation: Operation, members: Mapping[str, Any], ended: "Future[Reply]") -> None:
-    token = members[operation.token.member] if operation.token else None
-    failure = ended.exception()
-    outcome = failure.reason.name if isinstance(failure, Failure) else "OK"
-    logger.warning("%s ended %s after its caller had gone, idempotency token %s", operation.name, outcome, token)
+        call.log_if_unknown()
+    else:
+        running.add_done_callback(call.log_orphan)
+    raise cancelled or failures.deadline_exceeded(sent=not running.cancelled())

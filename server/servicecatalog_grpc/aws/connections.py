@@ -31,30 +31,38 @@ class Attempt:
         self.deadline = deadline
         self.sent = False
         self.expired = False
-        self._socket: socket.socket | None = None
-        self._lock = threading.Lock()
+        self._connection: _Watched | None = None
 
-    def watch(self, connected: socket.socket) -> None:
-        """Take the socket that the attempt uses from now on."""
-        with self._lock:
-            self._socket = connected
+    def take(self, connection: "_Watched", connected: socket.socket) -> None:
+        """Use the connection from now on: it is no longer that of the attempt before."""
+        with _owners:
+            self._connection = connection
+            connection.owner, connection.owned = self, connected
         if self.expired:
             self.expire()
 
     def expire(self) -> None:
+        """End the attempt, because its deadline has come."""
+        self.expired = True
+        self.cut()
+
+    def cut(self) -> None:
         """End the attempt: whoever waits on its socket, in whichever thread, gets an end of file at once."""
-        with self._lock:
-            self.expired = True
-            if self._socket is not None:
+        with _owners:
+            if self._connection is not None and self._connection.owner is self:
                 with suppress(OSError):  # the other side may have closed it
                     # Not the method of an SSL socket, which would drop its TLS state under the thread that reads it.
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+                    socket.socket.shutdown(self._connection.owned, socket.SHUT_RDWR)
 
     def finish(self) -> None:
-        """Let go of the socket, which the next attempt may use."""
-        with self._lock:
-            self._socket = None
+        """Let go of the connection."""
+        with _owners:
+            if self._connection is not None and self._connection.owner is self:
+                self._connection.owner = None
 
+
+# Guards which attempt a connection belongs to: urllib3 may hand it to the next one before the last has let go of it.
+_owners = threading.Lock()
 
 _current: contextvars.ContextVar[Attempt | None] = contextvars.ContextVar("attempt", default=None)
 
@@ -62,29 +70,37 @@ _current: contextvars.ContextVar[Attempt | None] = contextvars.ContextVar("attem
 class _Watched:
     """A mixin for botocore's connections that tells the current attempt what happens."""
 
+    owner: Attempt | None = None
+    owned: socket.socket
     sock: Any
     timeout: Any
+    _connecting = False
 
     def connect(self) -> None:
         attempt = _current.get()
         if attempt is not None:
             # urllib3 takes a timeout of 0 for a non-blocking socket.
             self.timeout = max(0.001, min(self.timeout or attempt.deadline.remaining(), attempt.deadline.remaining()))
-        super().connect()  # type: ignore[misc]
+        self._connecting = True
+        try:
+            super().connect()  # type: ignore[misc]
+        finally:
+            self._connecting = False
 
     def _new_conn(self) -> socket.socket:
         connected: socket.socket = super()._new_conn()  # type: ignore[misc]
         attempt = _current.get()
         if attempt is not None:
-            attempt.watch(connected)
+            attempt.take(self, connected)
         return connected
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
         attempt = _current.get()
-        if attempt is not None:
-            attempt.watch(self.sock)
+        # While it connects, what is sent is for a proxy.
+        if attempt is not None and not self._connecting:
+            attempt.take(self, self.sock)
             attempt.sent = True
         super().send(data)  # type: ignore[misc]
 

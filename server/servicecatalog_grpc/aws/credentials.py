@@ -7,6 +7,7 @@ own does it ahead of time, and calls take what is there.
 import logging
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import botocore.session
 from botocore.credentials import Credentials, ReadOnlyCredentials, RefreshableCredentials
@@ -54,6 +55,11 @@ class KeptCredentials(Credentials):
     def there(self) -> bool:
         """Whether there are credentials to send a call with."""
         return self._frozen is not None
+
+    def seconds_left(self) -> float | None:
+        """Return how long the credentials are good for, or None if they do not expire or are not there."""
+        expiry = getattr(self._source, "_expiry_time", None)
+        return None if expiry is None else max(0.0, (expiry - datetime.now(UTC)).total_seconds())
 
     def start(self, timeout: float) -> None:
         """Begin to keep them, and wait so many seconds at most for the first ones."""

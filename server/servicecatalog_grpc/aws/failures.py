@@ -8,7 +8,7 @@ import logging
 import random
 import traceback
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import regex
 from botocore import exceptions
@@ -29,7 +29,7 @@ class _Row(NamedTuple):
 def _row(codes: str | None, message: str | None, reason: Reason) -> _Row:
     return _Row(
         frozenset(codes.split()) if codes else None,
-        regex.compile(message, regex.IGNORECASE) if message else None,
+        regex.compile(message, regex.IGNORECASE | regex.DOTALL) if message else None,
         reason,
     )
 
@@ -92,14 +92,19 @@ _NO_CREDENTIALS = (
 )
 
 _MESSAGES: Mapping[Reason, str] = {
+    Reason.THROTTLED: "AWS takes no more requests at this rate; nothing happened",
     Reason.UPSTREAM_UNREACHABLE: "AWS Service Catalog could not be reached; nothing happened",
     Reason.UPSTREAM_CREDENTIALS: "the server has no valid AWS credentials; nothing happened",
+    Reason.SHUTTING_DOWN: "this server is stopping and did nothing: another one answers",
     Reason.OVERLOADED: "this server has no room for the call; nothing happened",
     Reason.OUTCOME_UNKNOWN: "AWS may have acted and its answer was lost: repeat with the same token",
     Reason.DEADLINE_EXCEEDED: "the deadline passed; AWS may have acted: repeat with the same token",
     Reason.UNMAPPED_AWS_ERROR: "AWS answered with an error that this server does not know",
     Reason.INTERNAL: "the server has a fault",
 }
+
+# Without what metadata cannot carry, and no longer than any id of AWS's.
+_REQUEST_ID = regex.compile(r"[!-~]{1,128}")
 
 _SERVER_ERROR = 500
 _TOO_MANY_REQUESTS = 429
@@ -112,7 +117,7 @@ def failure_of(error: Exception, *, sent: bool, expired: bool, write: bool) -> F
     acted on it.
     """
     if isinstance(error, exceptions.ClientError):
-        return _failure_of_answer(error, write=write)
+        return _failure_of_answer(error, expired=expired, write=write)
     if expired:
         return deadline_exceeded(sent=sent)
     if sent:
@@ -139,6 +144,11 @@ def overloaded(retry_after: float) -> Failure:
     return Failure(Reason.OVERLOADED, _MESSAGES[Reason.OVERLOADED], retry_after=retry_after)
 
 
+def shutting_down() -> Failure:
+    """Return the failure of a call that comes while the server stops."""
+    return _own(Reason.SHUTTING_DOWN)
+
+
 def deadline_exceeded(*, sent: bool) -> Failure:
     """Return the failure of a call whose deadline passed, before or after something may have left for AWS."""
     if sent:
@@ -156,12 +166,21 @@ def internal(error: BaseException) -> Failure:
     return _own(Reason.INTERNAL)
 
 
-def _failure_of_answer(error: exceptions.ClientError, *, write: bool) -> Failure:
+def request_id(answer: Mapping[str, Any]) -> str | None:
+    """Return AWS's id of the request from what boto3 returned or raised, unless metadata cannot carry it."""
+    http = answer.get("ResponseMetadata", {})
+    # botocore leaves RequestId out where a 5xx has no body.
+    found = str(http.get("RequestId") or http.get("HTTPHeaders", {}).get("x-amzn-requestid") or "")
+    return found if _REQUEST_ID.fullmatch(found) else None
+
+
+def _failure_of_answer(error: exceptions.ClientError, *, expired: bool, write: bool) -> Failure:
     answer = error.response.get("Error", {})
-    http = error.response.get("ResponseMetadata", {})
-    code, message = str(answer.get("Code") or ""), str(answer.get("Message") or "")
-    status = int(http.get("HTTPStatusCode") or 0)
-    metadata = {"aws_error_code": code, "aws_request_id": str(http.get("RequestId") or "")}
+    # botocore puts the HTTP status where AWS's code should be, and an answer that is not AWS's has no text.
+    code, message = (text if isinstance(text := answer.get(key), str) else "" for key in ("Code", "Message"))
+    code = "" if code.isdigit() else code
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+    metadata = {"aws_error_code": code, "aws_request_id": request_id(error.response)}
 
     for row in _TABLE:
         if (row.codes is None or code in row.codes) and (row.message is None or row.message.search(message)):
@@ -170,16 +189,20 @@ def _failure_of_answer(error: exceptions.ClientError, *, write: bool) -> Failure
     else:
         if status == _TOO_MANY_REQUESTS:
             reason = Reason.THROTTLED
-        elif status >= _SERVER_ERROR or not code or code.isdigit():
-            # botocore puts the HTTP status where AWS's code should be: what answered was not AWS, or not wholly.
-            return lost(write=write).with_metadata(**metadata)
+        elif status >= _SERVER_ERROR or not code:
+            # What answered was not AWS, or not wholly; at the deadline, because the answer was cut short.
+            failure = deadline_exceeded(sent=True) if expired else lost(write=write)
+            return failure.with_metadata(**metadata)
         else:
             reason = Reason.UNMAPPED_AWS_ERROR
 
     return Failure(
         reason,
-        # A 5xx or an answer from something between here and AWS may say anything; AWS's refusals are meant for callers.
-        message or _MESSAGES.get(reason, code),
+        # AWS's refusals are meant for callers; what something between here and AWS says is not.
+        # What it says of credentials can quote the request that they signed.
+        _MESSAGES[reason]
+        if reason == Reason.UPSTREAM_CREDENTIALS
+        else (code and message) or _MESSAGES.get(reason, code),
         retry_after=random.uniform(1, 2) if reason == Reason.THROTTLED else None,
     ).with_metadata(**metadata)
 

@@ -28,10 +28,11 @@ class ServiceCatalog(Protocol):
         *,
         before_sending: Callable[[], Awaitable[None]],
         receive: Callable[[Reply], Received],
+        repeat: bool = True,
     ) -> Received:
         """Carry out the operation by the deadline and return what `receive` makes of AWS's reply.
 
         `before_sending` is awaited once, right before the first attempt, and not at all if nothing is sent. A reply on
         which `receive` raises GarbledReplyError is as good as none. Repeats go out with the same members, and so with
-        the same token. Raises Failure. A cancelled call lasts until what it has sent is answered.
+        the same token, if at all. Raises Failure. A cancelled call lasts until what it has sent is answered.
         """

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 from moto.servicecatalog.models import (
+    Portfolio,
     Product,
     ServiceCatalogBackend,
     servicecatalog_backends,
@@ -89,10 +90,13 @@ class Catalog:
         """The products and portfolios, which are moto's own."""
         return servicecatalog_backends[ACCOUNT][REGION]
 
+    def products(self) -> list[Product]:
+        """Return all products; a copy, because another request may add one meanwhile."""
+        return list(self.backend.products.values())
+
     def product(self, product_id: str | None, name: str | None = None) -> Product:
         """Return a product by id or name; raises ResourceNotFoundException."""
-        # A copy, because another request may add a product meanwhile.
-        for product in list(self.backend.products.values()):
+        for product in self.products():
             if product.id == product_id or (name and product.name == name):
                 return product
         raise ResourceNotFoundException(f"Product {product_id or name} not found.")
@@ -158,16 +162,24 @@ class Catalog:
         with self._lock:
             self._paths.setdefault(product_id, {}).setdefault(portfolio_id, new_id("lpv2"))
 
-    def paths(self, product_id: str) -> dict[str, str]:
-        """Return the launch paths of a product: id → name, which is the portfolio's."""
+    def paths(self, product_id: str) -> dict[str, Portfolio]:
+        """Return the launch paths of a product: id → the portfolio, which the path is named after."""
         with self._lock:
             by_portfolio = dict(self._paths.get(product_id, {}))
         portfolios = self.backend.portfolios
         return {
-            path_id: portfolios[portfolio_id].display_name
+            path_id: portfolios[portfolio_id]
             for portfolio_id, path_id in by_portfolio.items()
             if portfolio_id in portfolios
         }
+
+    def usable_paths(self, product: Product) -> dict[str, Portfolio]:
+        """Return the launch paths of a product as `paths` does; raises ResourceNotFoundException if there are none."""
+        paths = self.paths(product.id)
+        if not paths:
+            message = f"No launch paths found for resource: {product.id}"
+            raise ResourceNotFoundException(message)
+        return paths
 
     def path(self, product: Product, request: Request) -> str:
         """Return the id of the launch path that a request names, or of the single one.
@@ -175,13 +187,14 @@ class Catalog:
         Raises InvalidParametersException and ResourceNotFoundException.
         """
         member = one_of(request, "PathId", "PathName", required=False)
-        paths = self.paths(product.id)
-        if not paths:
-            message = f"No launch paths found for resource: {product.id}"
-            raise ResourceNotFoundException(message)
+        paths = self.usable_paths(product)
         if member:
             wanted = request[member]
-            paths = {id_: name for id_, name in paths.items() if wanted == (id_ if member == "PathId" else name)}
+            paths = {
+                path_id: portfolio
+                for path_id, portfolio in paths.items()
+                if wanted == (path_id if member == "PathId" else portfolio.display_name)
+            }
             if not paths:
                 message = f"Launch path {wanted} of product {product.id} not found."
                 raise ResourceNotFoundException(message)

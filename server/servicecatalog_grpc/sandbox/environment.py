@@ -1,13 +1,11 @@
 """What a process needs to talk to the sandbox, and what a person needs to try it."""
 
+import os
 from collections.abc import MutableMapping
 from urllib.parse import urlsplit
 
 from servicecatalog_grpc.sandbox.aws import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from servicecatalog_grpc.sandbox.seeds import PRODUCTS
-
-# The person's own AWS settings, none of which may decide where a sandbox's calls go, or with which credentials.
-_OWN_SETTINGS = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN")
 
 _WELCOME = """
 ready
@@ -41,19 +39,23 @@ Ctrl-C stops both.
 """
 
 
+def leave_own_settings(environment: MutableMapping[str, str]) -> None:
+    """Drop the person's own AWS settings: none may decide where a sandbox's calls go, or with which credentials."""
+    for variable in [name for name in environment if name.startswith("AWS_")]:
+        del environment[variable]
+    environment.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
+
+
 def enter_sandbox(environment: MutableMapping[str, str], url: str) -> None:
     """Point AWS's standard variables at the sandbox, so that whoever reads them talks to nothing else."""
-    for variable in _OWN_SETTINGS:
-        environment.pop(variable, None)
     host = urlsplit(url).hostname or ""
     environment.update(
         AWS_ACCESS_KEY_ID=ACCESS_KEY_ID,
         AWS_SECRET_ACCESS_KEY=SECRET_ACCESS_KEY,
         AWS_REGION=REGION,
         AWS_ENDPOINT_URL_SERVICE_CATALOG=url,
-        AWS_CONFIG_FILE="/dev/null",
-        AWS_SHARED_CREDENTIALS_FILE="/dev/null",
-        NO_PROXY=",".join(filter(None, [environment.get("NO_PROXY"), host])),
+        NO_PROXY=host,
+        no_proxy=host,
     )
 
 

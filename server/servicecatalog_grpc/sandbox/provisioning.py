@@ -1,7 +1,6 @@
 """Provisioning, updating and terminating: idempotency, rules and the lifecycle of records."""
 
 import re
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -13,8 +12,8 @@ from servicecatalog_grpc.sandbox.errors import (
     DuplicateResourceException,
     InvalidParametersException,
     InvalidStateException,
-    ResourceNotFoundException,
 )
+from servicecatalog_grpc.sandbox.inventory import Inventory
 from servicecatalog_grpc.sandbox.records import (
     PROVISION,
     TERMINATE,
@@ -37,20 +36,18 @@ _PROPERTIES = {
 
 
 class Provisioner:
-    """All provisioned products and records. Every method may be called from any thread.
+    """Changes what is in the inventory. Every method may be called from any thread.
 
-    Requests have the shape of AWS's model. One lock guards the state; it is never held over a call
-    to CloudFormation, which only the timeline makes.
+    Requests have the shape of AWS's model. The inventory's lock is never held over a call to
+    CloudFormation, which only the timeline makes.
     """
 
-    def __init__(self, catalog: Catalog, stacks: Stacks, timeline: Timeline) -> None:
+    def __init__(self, catalog: Catalog, inventory: Inventory, stacks: Stacks, timeline: Timeline) -> None:
         """Provision from `catalog` into `stacks`, each record taking two steps of `timeline`."""
         self._catalog = catalog
+        self._inventory = inventory
         self._stacks = stacks
         self._timeline = timeline
-        self._lock = threading.Lock()
-        self._products: dict[str, ProvisionedProduct] = {}
-        self._records: dict[str, Record] = {}
         self._tokens: dict[tuple[str, str], tuple[Request, Record]] = {}
 
     # The operations, each named as in AWS and returning AWS's output.
@@ -77,28 +74,6 @@ class Provisioner:
             "Status": detail["Status"],
         }
 
-    def describe_record(self, request: Request) -> dict[str, Any]:
-        """Follow API_DescribeRecord."""
-        with self._lock:
-            record = self._records.get(request["Id"])
-            if not record:
-                raise ResourceNotFoundException(f"Record {request['Id']} not found.")
-            return {"RecordDetail": record.detail(), "RecordOutputs": list(record.outputs)}
-
-    def describe_provisioned_product(self, request: Request) -> dict[str, Any]:
-        """Follow API_DescribeProvisionedProduct."""
-        with self._lock:
-            product = self._find(request, "Id", "Name")
-            return {"ProvisionedProductDetail": product.detail(), "CloudWatchDashboards": []}
-
-    def search_provisioned_products(self, request: Request) -> dict[str, Any]:
-        """Follow API_SearchProvisionedProducts; filters are `member:value` or part of any value."""
-        with self._lock:
-            found = [product.attribute() for product in self._products.values()]
-        for query in request.get("Filters", {}).get("SearchQuery", ()):
-            found = [attribute for attribute in found if _matches(attribute, query)]
-        return {"ProvisionedProducts": found, "TotalResultsCount": len(found)}
-
     # What each operation does once its token has proved to be new; all under the lock.
 
     def _provision(self, request: Request) -> Record:
@@ -115,11 +90,11 @@ class Provisioner:
             notification_arns=tuple(request.get("NotificationArns", ())),
         )
         name = request["ProvisionedProductName"]
-        if any(known.name == name for known in self._products.values()):
+        if any(known.name == name for known in self._inventory.products.values()):
             message = f"A provisioned product named {name} already exists."
             raise DuplicateResourceException(message)
         made = ProvisionedProduct(name, request["ProvisionToken"], configuration)
-        self._products[made.id] = made
+        self._inventory.products[made.id] = made
 
         def work() -> list[dict[str, str]]:
             self._stacks.create(made.stack_name, configuration)
@@ -186,15 +161,15 @@ class Provisioner:
             if not pattern or not pattern.fullmatch(value):
                 message = f"Invalid provisioned product property {key}: {value}"
                 raise InvalidParametersException(message)
-        changed = self._find(request, "ProvisionedProductId", "ProvisionedProductName")
+        changed = self._inventory.find(request, "ProvisionedProductId", "ProvisionedProductName")
         if changed.status == "UNDER_CHANGE":
             message = f"Provisioned product {changed.id} is UNDER_CHANGE by {changed.last_record}."
             raise InvalidStateException(message)
+        record = Record(UPDATE, changed, changed.configuration)
         changed.owner = wanted.get("OWNER", changed.owner)
         changed.launch_role = wanted.get("LAUNCH_ROLE", changed.launch_role)
-        record = Record(UPDATE, changed, changed.configuration)
         record.advance("SUCCEEDED")
-        self._records[record.id] = record
+        self._inventory.records[record.id] = record
         changed.last_record = record.id
         return record
 
@@ -207,7 +182,7 @@ class Provisioner:
         that came with another request.
         """
         key = (token_member, request[token_member])
-        with self._lock:
+        with self._inventory.lock:
             if key not in self._tokens:
                 self._tokens[key] = (request, act(request))
             first, record = self._tokens[key]
@@ -216,20 +191,11 @@ class Provisioner:
                 raise InvalidParametersException(message)
             return record.detail()
 
-    def _find(self, request: Request, id_member: str, name_member: str) -> ProvisionedProduct:
-        """Return the provisioned product that a request names; a name may also be an ARN."""
-        member = one_of(request, id_member, name_member, required=True)
-        wanted = request[member or ""]
-        for product in self._products.values():
-            if wanted in ((product.id,) if member == id_member else (product.name, product.arn)):
-                return product
-        raise ResourceNotFoundException(f"Provisioned product {wanted} not found.")
-
     def _idle(self, request: Request) -> ProvisionedProduct:
         """Return the provisioned product that a request names, if nothing changes it just now."""
-        product = self._find(request, "ProvisionedProductId", "ProvisionedProductName")
+        product = self._inventory.find(request, "ProvisionedProductId", "ProvisionedProductName")
         if product.status == "UNDER_CHANGE":
-            running = self._records[product.last_record or ""]
+            running = self._inventory.records[product.last_record or ""]
             message = (
                 f"Another {running.type} operation is in progress on provisioned product "
                 f"{product.id}, record {running.id}."
@@ -238,7 +204,7 @@ class Provisioner:
         return product
 
     def _start(self, record: Record, work: Work) -> Record:
-        self._records[record.id] = record
+        self._inventory.records[record.id] = record
         record.product.status = "UNDER_CHANGE"
         record.product.status_message = None
         record.product.last_record = record.product.last_provisioning_record = record.id
@@ -247,7 +213,7 @@ class Provisioner:
 
     def _work(self, record: Record, work: Work) -> None:
         """Take a record to IN_PROGRESS and do its work; how that ended shows one step later."""
-        with self._lock:
+        with self._inventory.lock:
             record.advance("IN_PROGRESS")
         try:
             outputs = work()
@@ -257,7 +223,7 @@ class Provisioner:
             self._timeline.add(partial(self._succeed, record, outputs))
 
     def _succeed(self, record: Record, outputs: list[dict[str, str]]) -> None:
-        with self._lock:
+        with self._inventory.lock:
             product = record.product
             record.outputs = outputs
             record.advance("SUCCEEDED")
@@ -265,10 +231,10 @@ class Provisioner:
             product.configuration = record.configuration
             product.status = "AVAILABLE"
             if record.type == TERMINATE:
-                del self._products[product.id]
+                del self._inventory.products[product.id]
 
     def _fail(self, record: Record, error: StackError) -> None:
-        with self._lock:
+        with self._inventory.lock:
             record.errors = [{"Code": error.code, "Description": str(error)}]
             record.advance("FAILED")
             # Only a failed update leaves a stack that still runs as it did.
@@ -303,12 +269,3 @@ def _parameters(artifact: Artifact, given: Iterable[Mapping[str, Any]], previous
     if missing:
         raise InvalidParametersException(f"Parameters: [{', '.join(missing)}] must have values.")
     return {key: value for key, value in known.items() if value is not None}
-
-
-def _matches(attribute: Mapping[str, Any], query: str) -> bool:
-    """Tell whether a provisioned product fits one search term, ignoring case as AWS does."""
-    member, _, value = query.rpartition(":")
-    values = {key.lower(): str(text).lower() for key, text in attribute.items() if text}
-    if member.lower() in values:
-        return values[member.lower()] == value.lower()
-    return any(query.lower() in text for text in values.values())

@@ -88,12 +88,14 @@ class Record:
     status: str = "CREATED"
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
     updated: datetime = field(init=False)
+    owner: str = field(init=False)
     errors: list[dict[str, str]] = field(default_factory=list)
     outputs: list[dict[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Start out with both times equal."""
+        """Start out with both times equal, as a record of whoever owns the product now."""
         self.updated = self.created
+        self.owner = self.product.owner
 
     def advance(self, status: str) -> None:
         """Pass into `status`, at a time that can be told from the one before."""

@@ -1,4 +1,4 @@
-"""From AWS's JSON protocol to calls of the catalogue and the provisioner, and back."""
+"""From AWS's JSON protocol to calls of the catalogue, the inventory and the provisioner, and back."""
 
 import json
 import logging
@@ -23,6 +23,8 @@ from servicecatalog_grpc.sandbox.errors import (
     UnknownOperationException,
     ValidationException,
 )
+from servicecatalog_grpc.sandbox.inventory import Inventory
+from servicecatalog_grpc.sandbox.products import Products
 from servicecatalog_grpc.sandbox.provisioning import Provisioner
 
 _logger = logging.getLogger(__name__)
@@ -32,10 +34,12 @@ _CONTENT_TYPE = "application/x-amz-json-1.1"
 class SandboxResponse(ServiceCatalogResponse):
     """moto's handler of one Service Catalog request, with the operations that moto lacks."""
 
-    def __init__(self, catalog: Catalog, provisioner: Provisioner) -> None:
+    def __init__(self, catalog: Catalog, inventory: Inventory, provisioner: Provisioner) -> None:
         """Serve from the state of one sandbox."""
         super().__init__()
         self._catalog = catalog
+        self._products = Products(catalog)
+        self._inventory = inventory
         self._provisioner = provisioner
         self._request: dict[str, Any] = {}
 
@@ -92,15 +96,21 @@ class SandboxResponse(ServiceCatalogResponse):
         result["ProvisioningArtifactDetail"] = artifact.detail() if artifact else {}
         return ActionResult(result)
 
+    def search_products(self) -> ActionResult:
+        """Follow API_SearchProducts."""
+        return ActionResult(self._products.search_products(self._request))
+
     def describe_product(self) -> ActionResult:
-        """Follow API_DescribeProduct: moto's product with its artifacts and launch paths."""
-        result: Any = super().describe_product().result
-        product_id = result["ProductViewSummary"]["ProductId"]
-        result["ProvisioningArtifacts"] = [artifact.detail() for artifact in self._catalog.artifacts(product_id)]
-        result["LaunchPaths"] = [
-            {"Id": path_id, "Name": name} for path_id, name in self._catalog.paths(product_id).items()
-        ]
-        return ActionResult(result)
+        """Follow API_DescribeProduct."""
+        return ActionResult(self._products.describe_product(self._request))
+
+    def list_launch_paths(self) -> ActionResult:
+        """Follow API_ListLaunchPaths."""
+        return ActionResult(self._products.list_launch_paths(self._request))
+
+    def describe_provisioning_parameters(self) -> ActionResult:
+        """Follow API_DescribeProvisioningParameters."""
+        return ActionResult(self._products.describe_provisioning_parameters(self._request))
 
     def create_provisioning_artifact(self) -> ActionResult:
         """Follow API_CreateProvisioningArtifact."""
@@ -140,15 +150,23 @@ class SandboxResponse(ServiceCatalogResponse):
 
     def describe_record(self) -> ActionResult:
         """Follow API_DescribeRecord."""
-        return ActionResult(self._provisioner.describe_record(self._request))
+        return ActionResult(self._inventory.describe_record(self._request))
+
+    def list_record_history(self) -> ActionResult:
+        """Follow API_ListRecordHistory."""
+        return ActionResult(self._inventory.list_record_history(self._request))
 
     def describe_provisioned_product(self) -> ActionResult:
         """Follow API_DescribeProvisionedProduct."""
-        return ActionResult(self._provisioner.describe_provisioned_product(self._request))
+        return ActionResult(self._inventory.describe_provisioned_product(self._request))
 
     def search_provisioned_products(self) -> ActionResult:
         """Follow API_SearchProvisionedProducts."""
-        return ActionResult(self._provisioner.search_provisioned_products(self._request))
+        return ActionResult(self._inventory.search_provisioned_products(self._request))
+
+    def get_provisioned_product_outputs(self) -> ActionResult:
+        """Follow API_GetProvisionedProductOutputs."""
+        return ActionResult(self._inventory.get_provisioned_product_outputs(self._request))
 
 
 def _failure(error: ServiceError) -> TYPE_RESPONSE:

@@ -9,6 +9,7 @@ from moto.core.model_instances import reset_model_data
 
 from servicecatalog_grpc.sandbox.aws import client
 from servicecatalog_grpc.sandbox.catalog import Catalog
+from servicecatalog_grpc.sandbox.inventory import Inventory
 from servicecatalog_grpc.sandbox.provisioning import Provisioner
 from servicecatalog_grpc.sandbox.responses import SandboxResponse
 from servicecatalog_grpc.sandbox.seeds import seed
@@ -52,8 +53,11 @@ class Sandbox:
             timeline = Timeline(self._record_seconds / 2)
             cleanup.callback(timeline.stop)
             catalog = Catalog(s3, cloudformation)
-            provisioner = Provisioner(catalog, Stacks(cloudformation), timeline)
-            server.start(application(lambda *request: SandboxResponse(catalog, provisioner).handle(*request)))
+            inventory = Inventory()
+            provisioner = Provisioner(catalog, inventory, Stacks(cloudformation), timeline)
+            server.start(
+                application(lambda *request: SandboxResponse(catalog, inventory, provisioner).handle(*request))
+            )
             seed(server.url)
             self._server = server
             self._cleanup = cleanup.pop_all()

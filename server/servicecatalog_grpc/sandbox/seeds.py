@@ -15,7 +15,7 @@ Template = dict[str, Any]
 def _bucket(**properties: Any) -> Template:
     return {
         "Description": "An S3 bucket",
-        "Parameters": {"BucketName": {"Type": "String"}},
+        "Parameters": {"BucketName": {"Type": "String", "Description": "The bucket's name"}},
         "Resources": {
             "Bucket": {
                 "Type": "AWS::S3::Bucket",
@@ -33,8 +33,12 @@ def _queue(**properties: Any) -> Template:
     return {
         "Description": "An SQS queue",
         "Parameters": {
-            "QueueName": {"Type": "String"},
-            "VisibilityTimeout": {"Type": "Number", "Default": 30},
+            "QueueName": {"Type": "String", "Description": "The queue's name"},
+            "VisibilityTimeout": {
+                "Type": "Number",
+                "Default": 30,
+                "Description": "How long a received message stays hidden, in seconds",
+            },
         },
         "Resources": {
             "Queue": {
@@ -89,6 +93,7 @@ def seed(url: str) -> None:
             created = catalog.create_product(
                 Name=product,
                 Owner="servicecatalog-grpc",
+                Description=artifacts[0]["Description"],
                 ProductType="CLOUD_FORMATION_TEMPLATE",
                 ProvisioningArtifactParameters=artifacts[0],
             )

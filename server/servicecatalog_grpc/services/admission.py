@@ -22,6 +22,17 @@ class Admission:
         self._places = asyncio.Semaphore(limit)
         self._max_waiting = max_waiting
         self._waiting = 0
+        self._in_flight = 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls hold a place."""
+        return self._in_flight
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a place."""
+        return self._waiting
 
     @asynccontextmanager
     async def place(self, deadline: Deadline) -> AsyncIterator[None]:
@@ -37,7 +48,9 @@ class Admission:
             raise deadline_exceeded(sent=False) from None
         finally:
             self._waiting -= 1
+        self._in_flight += 1
         try:
             yield
         finally:
+            self._in_flight -= 1
             self._places.release()

@@ -1,5 +1,6 @@
 """The way of a call: validate, choose the token, to AWS, and back."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeVar
 
@@ -7,13 +8,13 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from servicecatalog_grpc.aws.deadline import Deadline
-from servicecatalog_grpc.aws.protocol import Reply, ServiceCatalog
 from servicecatalog_grpc.failure import Failure, invalid_request
 from servicecatalog_grpc.services.admission import Admission
+from servicecatalog_grpc.services.fetching import Fetch
+from servicecatalog_grpc.telemetry.call import current_call
 from servicecatalog_grpc.translation.pairing import Operation
 from servicecatalog_grpc.translation.rules import broken_rules
 from servicecatalog_grpc.translation.tokens import broken_keys, choose_token
-from servicecatalog_grpc.translation.values import GarbledReplyError
 
 # Initial metadata: the token in force. Sending it begins the response, which neither Envoy nor a gRPC client retries
 # from then on.
@@ -24,9 +25,11 @@ AWS_REQUEST_ID = "x-amzn-requestid"
 # Until callers can prove who they are, they are all the same one.
 _CALLER = ""
 
-# How much of the caller's time is kept back, so that an answer that the deadline passed still gets there with its token.
-_MARGIN_SECONDS = 0.1
-_MARGIN_SHARE = 0.1
+# How much of the caller's time is kept back, so that an answer that the deadline passed still gets there with its token:
+# the way back, and what gRPC adds when it rounds a deadline up for the wire.
+_WAY_BACK_SECONDS = 0.1
+_ROUNDING_SHARE = 0.02
+_MOST_SHARE = 0.1
 
 Response = TypeVar("Response", bound=Message)
 # In quotes: only the type stubs know that it is generic.
@@ -39,7 +42,7 @@ class Forwarder:
     def __init__(
         self,
         operations: Mapping[str, Operation],
-        service_catalog: ServiceCatalog,
+        fetch: Fetch,
         *,
         writes: Admission,
         reads: Admission,
@@ -47,7 +50,7 @@ class Forwarder:
     ) -> None:
         """Take the operations by the full name of their request, and the deadline, in seconds, of calls without one."""
         self._operations = operations
-        self._service_catalog = service_catalog
+        self._fetch = fetch
         self._writes = writes
         self._reads = reads
         self._default_deadline = default_deadline
@@ -64,7 +67,7 @@ class Forwarder:
     async def _forward(
         self, operation: Operation, request: Message, context: Context, response: Response, sent: dict[str, str]
     ) -> Response:
-        deadline = self._deadline(context)
+        deadline = deadline_of(context) or Deadline(self._default_deadline)
         metadata = tuple(context.invocation_metadata() or ())
 
         violations = [
@@ -73,43 +76,42 @@ class Forwarder:
             *broken_keys(operation, metadata),
         ]
         if violations:
+            current_call().refuse(operation.request, violations)
             raise invalid_request(violations)
+        # Only now: what breaks a rule may hold anything, and goes into no log.
+        current_call().read(request)
 
         members = operation.request.to_aws(request)
         token = choose_token(operation, request, metadata, _CALLER)
         if operation.token is not None and token is not None:
             members[operation.token.member] = token.value
+            current_call().take_token(token)
 
         async def announce() -> None:
             if token is not None:
-                await context.send_initial_metadata(((IDEMPOTENCY_TOKEN, token.value),))
+                try:
+                    await context.send_initial_metadata(((IDEMPOTENCY_TOKEN, token.value),))
+                except Exception:
+                    if context.done():
+                        # The caller has gone and nothing is sent yet: leave it at that, as if it had cancelled in time.
+                        raise asyncio.CancelledError from None
+                    raise
                 sent["idempotency_token"] = token.value
 
         # Only now: a request that breaks a rule is told so whatever the load.
         admission = self._reads if operation.token is None else self._writes
         async with admission.place(deadline):
-            reply = await self._service_catalog.call(
-                operation,
-                members,
-                deadline,
-                before_sending=announce,
-                receive=lambda reply: _receive(operation, reply, response),
-            )
-        if reply.request_id:
-            context.set_trailing_metadata(((AWS_REQUEST_ID, reply.request_id),))
+            request_id = await self._fetch(operation, members, deadline, response, before_sending=announce)
+        current_call().read(response, request_id)
+        if request_id:
+            context.set_trailing_metadata(((AWS_REQUEST_ID, request_id),))
         return response
 
-    def _deadline(self, context: Context) -> Deadline:
-        remaining = context.time_remaining()
-        if remaining is None:
-            return Deadline(self._default_deadline)
-        return Deadline(remaining - min(_MARGIN_SECONDS, remaining * _MARGIN_SHARE))
 
-
-def _receive(operation: Operation, reply: Reply, response: Any) -> Reply:
-    """Fill the response from AWS's reply. Raises GarbledReplyError, also for a write whose reply names no record."""
-    response.Clear()
-    operation.response.fill(response, reply.members)
-    if operation.token is not None and not getattr(response, "record_detail", response).record_id:
-        raise GarbledReplyError(operation.name)
-    return reply
+def deadline_of(context: Context) -> Deadline | None:
+    """Return the caller's deadline, less what the way back takes; None if it set none."""
+    remaining = context.time_remaining()
+    if remaining is None:
+        return None
+    kept_back = min(remaining * _MOST_SHARE, _WAY_BACK_SECONDS + remaining * _ROUNDING_SHARE)
+    return Deadline(remaining - kept_back)

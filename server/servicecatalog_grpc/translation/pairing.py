@@ -12,29 +12,42 @@ from typing import Any
 
 import regex
 from botocore import xform_name
-from botocore.model import ListShape, MapShape, ServiceModel, Shape, StringShape, StructureShape
+from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StringShape, StructureShape
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from servicecatalog_grpc.translation.values import (
+    WRAPPED,
     Choice,
     Entries,
     Flag,
+    GarbledReplyError,
     Instant,
     Items,
     Limits,
     Member,
     Number,
+    Scalar,
     Structure,
+    Submessage,
     Text,
     Value,
+    WrappedItems,
 )
 
 logger = logging.getLogger(__name__)
 
-_SCALARS: Mapping[tuple[int, str], Callable[[Limits], Value]] = {
+# RPCs that AWS has not, each with the operation of AWS's whose messages theirs mirror and which they send.
+_INSTEAD = {"WatchRecord": "DescribeRecord"}
+
+# The one list which AWS's answer to these operations splits into pages, and which the server gathers: the contract has
+# it whole, and none of the members by which AWS splits it.
+_GATHERED = {"DescribeRecord": "RecordOutputs"}
+_PAGE_SIZE, _PAGE_TOKEN, _NEXT_PAGE_TOKEN = "PageSize", "PageToken", "NextPageToken"
+
+_SCALARS: Mapping[tuple[int, str], Callable[[Limits], Scalar]] = {
     (FieldDescriptor.TYPE_STRING, "string"): Text,
     (FieldDescriptor.TYPE_INT32, "integer"): Number,
     (FieldDescriptor.TYPE_INT64, "long"): Number,
@@ -47,14 +60,38 @@ class ContractError(Exception):
 
 
 @dataclass(frozen=True)
+class Pages:
+    """The pages of an answer that the server gathers: the repeated field for all of them, and the size of the largest."""
+
+    items: str
+    size: int | None
+
+    def members(self, token: str) -> dict[str, Any]:
+        """Return what a request for the page of this token has beside its own members; the first page has an empty one.
+
+        The page is as large as AWS makes them, because AWS limits how often it is asked.
+        """
+        members = {_PAGE_SIZE: self.size, _PAGE_TOKEN: token}
+        return {member: value for member, value in members.items() if value}
+
+    def next_token(self, members: Mapping[str, Any]) -> str:
+        """Return the token of the page after the one that AWS sent, empty if there is none. Raises GarbledReplyError."""
+        token = members.get(_NEXT_PAGE_TOKEN) or ""
+        if not isinstance(token, str):
+            raise GarbledReplyError(_NEXT_PAGE_TOKEN)
+        return token
+
+
+@dataclass(frozen=True)
 class Operation:
-    """One RPC and the AWS operation of the same name."""
+    """One RPC and the AWS operation that it sends, mostly of the same name. `pages` is None unless the server gathers them."""
 
     name: str
     method: str
     request: Structure
     response: Structure
     response_class: type[Message]
+    pages: Pages | None
 
     @cached_property
     def token(self) -> Member | None:
@@ -78,16 +115,30 @@ def pair_services(services: Iterable[ServiceDescriptor], model: ServiceModel) ->
 
 
 def _pair_method(method: MethodDescriptor, model: ServiceModel, pairing: "_Pairing") -> Operation:
-    if method.name not in model.operation_names:
+    name = _INSTEAD.get(method.name, method.name)
+    if name not in model.operation_names:
         raise ContractError(f"{method.full_name}: AWS has no operation of that name")
-    operation = model.operation_model(method.name)
-    return Operation(
-        name=method.name,
-        method=f"/{method.containing_service.full_name}/{method.name}",
-        request=pairing.structure(method.input_type, operation.input_shape),
-        response=pairing.structure(method.output_type, operation.output_shape),
-        response_class=GetMessageClass(method.output_type),
+    operation = model.operation_model(name)
+    gathered = name in _GATHERED
+    request = pairing.structure(
+        method.input_type, operation.input_shape, left_out=(_PAGE_SIZE, _PAGE_TOKEN) if gathered else ()
     )
+    response = pairing.structure(
+        method.output_type, operation.output_shape, left_out=(_NEXT_PAGE_TOKEN,) if gathered else ()
+    )
+    return Operation(
+        name=name,
+        method=f"/{method.containing_service.full_name}/{method.name}",
+        request=request,
+        response=response,
+        response_class=GetMessageClass(method.output_type),
+        pages=_pages(operation) if gathered else None,
+    )
+
+
+def _pages(operation: OperationModel) -> Pages:
+    shape: Any = operation.input_shape
+    return Pages(xform_name(_GATHERED[operation.name]), shape.members[_PAGE_SIZE].metadata.get("max"))
 
 
 class _Pairing:
@@ -96,10 +147,14 @@ class _Pairing:
     def __init__(self) -> None:
         self.drift: list[str] = []
 
-    def structure(self, message: Descriptor, shape: Shape | None) -> Structure:
+    def structure(self, message: Descriptor, shape: Shape | None, left_out: Iterable[str] = ()) -> Structure:
+        """Pair a message; members that are left out on purpose are neither drift nor may the message have them."""
         if not isinstance(shape, StructureShape):
             raise ContractError(f"{message.full_name}: AWS has no structure there")
         names = {xform_name(member): member for member in shape.members}
+        for member in left_out:
+            if names.pop(xform_name(member), None) is None:
+                raise ContractError(f"{message.full_name}: {shape.name} has no {member} to gather pages by")
         members = {}
         for field in message.fields:
             if field.name not in names:
@@ -117,18 +172,26 @@ class _Pairing:
 
     def _field(self, field: FieldDescriptor, shape: Shape) -> Value:
         if isinstance(shape, MapShape) and _is_map(field):
-            key, value = (
-                self._single(entry, side) for entry, side in zip(_entry(field), (shape.key, shape.value), strict=True)
-            )
-            if isinstance(key, Text) and isinstance(value, Text):
-                return Entries(key, value, _limits(shape))
+            key_field, value_field = _entry(field)
+            key = self._single(key_field, shape.key)
+            if isinstance(key, Text):
+                return Entries(key, self._entry_value(value_field, shape.value), _limits(shape))
         elif isinstance(shape, ListShape) and field.is_repeated and not _is_map(field):
             return Items(self._single(field, shape.member), _limits(shape))
         elif not field.is_repeated:
             return self._single(field, shape)
         raise _mismatch(field, shape)
 
-    def _single(self, field: FieldDescriptor, shape: Shape) -> Value:
+    def _entry_value(self, field: FieldDescriptor, shape: Shape) -> Scalar | Submessage:
+        if not isinstance(shape, ListShape):
+            return self._single(field, shape)
+        if field.message_type is not None and [each.name for each in field.message_type.fields] == [WRAPPED]:
+            items = self._field(field.message_type.fields_by_name[WRAPPED], shape)
+            if isinstance(items, Items):
+                return WrappedItems(items)
+        raise _mismatch(field, shape)
+
+    def _single(self, field: FieldDescriptor, shape: Shape) -> Scalar | Submessage:
         if field.type == FieldDescriptor.TYPE_MESSAGE and field.message_type is not None:
             if field.message_type.full_name != Timestamp.DESCRIPTOR.full_name:
                 return self.structure(field.message_type, shape)
@@ -141,12 +204,20 @@ class _Pairing:
         raise _mismatch(field, shape)
 
     def _choice(self, enum: EnumDescriptor, shape: StringShape) -> Choice:
-        """Pair an enum with AWS's strings: `RECORD_STATUS_CREATED` of `RecordStatus` is `CREATED`."""
+        """Pair an enum with AWS's strings.
+
+        `RECORD_STATUS_CREATED` of `RecordStatus` is `CREATED`, `PRODUCT_VIEW_SORT_BY_VERSION_COUNT` of
+        `ProductViewSortBy` is `VersionCount`.
+        """
         prefix = xform_name(enum.name).upper() + "_"
-        strings = {value.number: value.name.removeprefix(prefix) for value in enum.values if value.number}
-        for string in strings.values():
-            if string not in shape.enum:
-                raise ContractError(f"{enum.full_name}: {shape.name} has no {string}")
+        known = {xform_name(string).upper(): string for string in shape.enum}
+        strings = {}
+        for value in enum.values:
+            name = value.name.removeprefix(prefix)
+            if value.number and name not in known:
+                raise ContractError(f"{enum.full_name}: {shape.name} has no {name}")
+            if value.number:
+                strings[value.number] = known[name]
         self._note(f"{shape.name}={string}" for string in shape.enum if string not in strings.values())
         return Choice(strings, {string: number for number, string in strings.items()})
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import regex
 from google.protobuf.message import Message
+from servicecatalog.v1 import catalog_service_pb2, provisioned_product_service_pb2, record_service_pb2
 from servicecatalog.v1 import provisioning_service_pb2 as pb
 
 from servicecatalog_grpc.failure import Violation
@@ -18,6 +19,8 @@ from servicecatalog_grpc.translation.values import entry_path
 Rule = Callable[[Any], Iterator[Violation]]
 
 _LANGUAGES = ("en", "jp", "zh")
+_SORT_FIELDS = ("arn", "id", "name", "lastRecordId")
+_HISTORY_KEYS = ("product", "provisionedproduct")
 
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html: a path of printable ASCII, then a name.
 _NAME = r"[A-Za-z0-9_+=,.@-]+"
@@ -41,7 +44,11 @@ def broken_rules(request: Message) -> Iterator[Violation]:
 
 
 def _needs(oneof: str) -> Rule:
-    """Require one of an id and a name, which AWS's model leaves optional because either will do."""
+    """Require one of an id and a name, which AWS's model leaves optional because either will do.
+
+    The pages of the operations say so, or give no other way to name what the operation is about, e.g.
+    https://docs.aws.amazon.com/servicecatalog/latest/dg/API_DescribeProvisioningParameters.html
+    """
 
     def rule(request: Message) -> Iterator[Violation]:
         if request.WhichOneof(oneof) is None:
@@ -100,6 +107,24 @@ def _properties_are_principals(request: Any) -> Iterator[Violation]:
                 yield Violation(entry_path("provisioned_product_properties", key), f"must be {kind}")
 
 
+def _access_is_own(request: Any) -> Iterator[Violation]:
+    # https://docs.aws.amazon.com/servicecatalog/latest/dg/API_AccessLevelFilter.html
+    if request.access_level_filter.value not in ("", "self"):
+        yield Violation("access_level_filter.value", "must be self")
+
+
+def _history_is_of_a_product(request: Any) -> Iterator[Violation]:
+    # https://docs.aws.amazon.com/servicecatalog/latest/dg/API_ListRecordHistorySearchFilter.html
+    if request.search_filter.key and request.search_filter.key not in _HISTORY_KEYS:
+        yield Violation("search_filter.key", f"must be one of {', '.join(_HISTORY_KEYS)}")
+
+
+def _sort_field_is_known(request: Any) -> Iterator[Violation]:
+    # https://docs.aws.amazon.com/servicecatalog/latest/dg/API_SearchProvisionedProducts.html, SortBy
+    if request.sort_by and request.sort_by not in _SORT_FIELDS:
+        yield Violation("sort_by", f"must be one of {', '.join(_SORT_FIELDS)}")
+
+
 _RULES: Mapping[str, tuple[Rule, ...]] = {
     pb.ProvisionProductRequest.DESCRIPTOR.full_name: (
         _language_is_known,
@@ -119,5 +144,37 @@ _RULES: Mapping[str, tuple[Rule, ...]] = {
     pb.UpdateProvisionedProductPropertiesRequest.DESCRIPTOR.full_name: (
         _language_is_known,
         _properties_are_principals,
+    ),
+    record_service_pb2.DescribeRecordRequest.DESCRIPTOR.full_name: (_language_is_known,),
+    record_service_pb2.WatchRecordRequest.DESCRIPTOR.full_name: (_language_is_known,),
+    record_service_pb2.ListRecordHistoryRequest.DESCRIPTOR.full_name: (
+        _language_is_known,
+        _access_is_own,
+        _history_is_of_a_product,
+    ),
+    catalog_service_pb2.SearchProductsRequest.DESCRIPTOR.full_name: (_language_is_known,),
+    catalog_service_pb2.DescribeProductRequest.DESCRIPTOR.full_name: (_language_is_known, _needs("product")),
+    catalog_service_pb2.ListLaunchPathsRequest.DESCRIPTOR.full_name: (_language_is_known,),
+    catalog_service_pb2.DescribeProvisioningParametersRequest.DESCRIPTOR.full_name: (
+        _language_is_known,
+        _needs("product"),
+        _needs("provisioning_artifact"),
+    ),
+    provisioned_product_service_pb2.DescribeProvisionedProductRequest.DESCRIPTOR.full_name: (
+        _language_is_known,
+        _needs("provisioned_product"),
+    ),
+    provisioned_product_service_pb2.SearchProvisionedProductsRequest.DESCRIPTOR.full_name: (
+        _language_is_known,
+        _access_is_own,
+        _sort_field_is_known,
+    ),
+    provisioned_product_service_pb2.GetProvisionedProductOutputsRequest.DESCRIPTOR.full_name: (
+        _language_is_known,
+        _needs("provisioned_product"),
+    ),
+    provisioned_product_service_pb2.TerminateProvisionedProductRequest.DESCRIPTOR.full_name: (
+        _language_is_known,
+        _needs("provisioned_product"),
     ),
 }

@@ -7,11 +7,12 @@ back into protobuf. Limits and types come from the Smithy traits that botocore's
 
 import json
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import regex
 from google.protobuf.message import Message
@@ -21,7 +22,10 @@ from servicecatalog_grpc.failure import Violation
 
 logger = logging.getLogger(__name__)
 
+WRAPPED = "values"
+
 _MAX_KEY_IN_PATH = 64
+_UNSPECIFIED = 0
 
 
 class GarbledReplyError(Exception):
@@ -49,21 +53,57 @@ class Limits(NamedTuple):
         return f"must have {bounds} {unit}, has {size}" if unit else f"must be {bounds}"
 
 
-class Value(Protocol):
+class Value(ABC):
     """One kind of value, on both sides."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def check(self, value: Any, path: str) -> Iterator[Violation]:
         """Yield every violation of AWS's limits in the value and below it."""
 
+    @abstractmethod
     def to_aws(self, value: Any) -> Any:
         """Return what boto3 takes."""
 
+    @abstractmethod
     def put(self, message: Message, name: str, raw: Any) -> None:
         """Set the message's field to what boto3 returned. Raises GarbledReplyError where the types do not fit."""
 
 
+class Scalar(Value):
+    """A value that a field, a list or a map of protobuf holds as it is."""
+
+    __slots__ = ()
+
+    def to_aws(self, value: Any) -> Any:
+        return value
+
+    def from_aws(self, raw: Any, _name: str) -> Any:
+        """Return what protobuf takes, which then checks the type; `name` is the field's."""
+        return raw
+
+    def put(self, message: Message, name: str, raw: Any) -> None:
+        _apply(partial(setattr, message, name), self.from_aws(raw, name), name)
+
+
+class Submessage(Value):
+    """A value that is a message, which protobuf never sets as a whole but only fills."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def fill(self, message: Any, raw: Any) -> None:
+        """Set the message to what boto3 returned. Raises GarbledReplyError where the types do not fit."""
+
+    def put(self, message: Message, name: str, raw: Any) -> None:
+        submessage = getattr(message, name)
+        submessage.SetInParent()
+        self.fill(submessage, raw)
+
+
 @dataclass(frozen=True, slots=True)
-class Text:
+class Text(Scalar):
     """A string."""
 
     limits: Limits
@@ -79,15 +119,9 @@ class Text:
         if problem is not None:
             yield Violation(path, problem)
 
-    def to_aws(self, value: str) -> str:
-        return value
-
-    def put(self, message: Message, name: str, raw: Any) -> None:
-        _apply(partial(setattr, message, name), raw, name)
-
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class Number(Scalar):
     """An integer."""
 
     limits: Limits
@@ -97,29 +131,17 @@ class Number:
         if problem is not None:
             yield Violation(path, problem)
 
-    def to_aws(self, value: int) -> int:
-        return value
-
-    def put(self, message: Message, name: str, raw: Any) -> None:
-        _apply(partial(setattr, message, name), raw, name)
-
 
 @dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(Scalar):
     """A boolean."""
 
     def check(self, _value: object, _path: str) -> Iterator[Violation]:
         return iter(())
 
-    def to_aws(self, value: object) -> object:
-        return value
-
-    def put(self, message: Message, name: str, raw: Any) -> None:
-        _apply(partial(setattr, message, name), raw, name)
-
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Scalar):
     """An enum in protobuf, one string of a set at AWS."""
 
     strings: Mapping[int, str]
@@ -132,17 +154,16 @@ class Choice:
     def to_aws(self, value: int) -> str:
         return self.strings[value]
 
-    def put(self, message: Message, name: str, raw: Any) -> None:
+    def from_aws(self, raw: Any, name: str) -> int:
         if not isinstance(raw, str):
             raise GarbledReplyError(name)
-        if raw in self.numbers:
-            setattr(message, name, self.numbers[raw])
-        else:
+        if raw not in self.numbers:
             logger.warning("AWS sent a %s that the contract does not know: %r", name, raw)
+        return self.numbers.get(raw, _UNSPECIFIED)
 
 
 @dataclass(frozen=True, slots=True)
-class Instant:
+class Instant(Submessage):
     """A `google.protobuf.Timestamp`, to the microsecond that a Python datetime holds."""
 
     def check(self, value: Timestamp, path: str) -> Iterator[Violation]:
@@ -154,17 +175,17 @@ class Instant:
     def to_aws(self, value: Timestamp) -> datetime:
         return value.ToDatetime(tzinfo=UTC)
 
-    def put(self, message: Message, name: str, raw: Any) -> None:
+    def fill(self, message: Timestamp, raw: Any) -> None:
         if not isinstance(raw, datetime):
-            raise GarbledReplyError(name)
-        getattr(message, name).FromDatetime(raw)
+            raise GarbledReplyError(Timestamp.DESCRIPTOR.name)
+        _apply(message.FromDatetime, raw, Timestamp.DESCRIPTOR.name)
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
+class Items(Value):
     """A repeated field."""
 
-    item: Value
+    item: Scalar | Submessage
     limits: Limits
 
     def check(self, value: Sequence[Any], path: str) -> Iterator[Violation]:
@@ -182,21 +203,37 @@ class Items:
             raise GarbledReplyError(name)
         items = getattr(message, name)
         for item in raw:
-            if isinstance(self.item, Structure):
+            if isinstance(self.item, Submessage):
                 self.item.fill(items.add(), item)
             else:
-                _apply(items.append, item, name)
+                _apply(items.append, self.item.from_aws(item, name), name)
 
 
 @dataclass(frozen=True, slots=True)
-class Entries:
-    """A map of strings."""
+class WrappedItems(Submessage):
+    """A message with the one repeated field `values`, for a list at AWS: protobuf has no lists as values of a map."""
+
+    items: Items
+
+    def check(self, value: Any, path: str) -> Iterator[Violation]:
+        yield from self.items.check(value.values, f"{path}.{WRAPPED}")
+
+    def to_aws(self, value: Any) -> list[Any]:
+        return self.items.to_aws(value.values)
+
+    def fill(self, message: Message, raw: Any) -> None:
+        self.items.put(message, WRAPPED, raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Entries(Value):
+    """A map from strings."""
 
     key: Text
-    value: Text
+    value: Scalar | Submessage
     limits: Limits
 
-    def check(self, value: Mapping[str, str], path: str) -> Iterator[Violation]:
+    def check(self, value: Mapping[str, Any], path: str) -> Iterator[Violation]:
         problem = self.limits.problem_of(len(value), "entries")
         if problem is not None:
             yield Violation(path, problem)
@@ -205,13 +242,19 @@ class Entries:
             yield from self.key.check(key, place)
             yield from self.value.check(entry, place)
 
-    def to_aws(self, value: Mapping[str, str]) -> dict[str, str]:
-        return dict(value)
+    def to_aws(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: self.value.to_aws(entry) for key, entry in value.items()}
 
     def put(self, message: Message, name: str, raw: Any) -> None:
         if not isinstance(raw, dict):
             raise GarbledReplyError(name)
-        _apply(getattr(message, name).update, raw, name)
+        entries = getattr(message, name)
+        for key, entry in raw.items():
+            if isinstance(self.value, Submessage):
+                # A map of messages makes an entry when it is asked for one.
+                self.value.fill(entries[key], entry)
+            else:
+                _apply(partial(entries.__setitem__, key), self.value.from_aws(entry, name), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +272,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Structure:
+class Structure(Submessage):
     """A message and the structure shape that it is paired with.
 
     A field is absent if protobuf says so: an `optional` or oneof field that was not set, any other one with its default
@@ -257,13 +300,7 @@ class Structure:
             result[member.member] = member.value.to_aws(item)
         return result
 
-    def put(self, message: Message, name: str, raw: Any) -> None:
-        submessage = getattr(message, name)
-        submessage.SetInParent()
-        self.fill(submessage, raw)
-
     def fill(self, message: Message, raw: Any) -> None:
-        """Set the message's fields to the members of the dict that boto3 returned."""
         if not isinstance(raw, dict):
             raise GarbledReplyError(self.shape)
         for member in self.members:
@@ -281,5 +318,5 @@ def _apply(setter: Callable[[Any], Any], raw: Any, name: str) -> None:
     """Hand AWS's value to protobuf, which checks its type."""
     try:
         setter(raw)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise GarbledReplyError(name) from error

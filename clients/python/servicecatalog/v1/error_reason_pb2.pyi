@@ -154,6 +154,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "INTERNAL", "domain": "servicecatalog-grpc",
          "metadata": {"aws_operation": "ProvisionProduct"}}
     """
+    ERROR_REASON_RECORD_ACCESS_LOST: _ErrorReason.ValueType  # 20
+    """A watch ends because AWS no longer shows the record to the server's AWS role: when a provisioned product gets another
+    owner, the one before can no longer describe its records.
+
+        {"reason": "RECORD_ACCESS_LOST", "domain": "servicecatalog-grpc",
+         "metadata": {"aws_operation": "DescribeRecord", "aws_error_code": "AccessDeniedException",
+                      "aws_request_id": "4f7c…"}}
+    """
+    ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 21
+    """A watch ends because the server stops. Watch the record again: another server answers.
+
+        {"reason": "SHUTTING_DOWN", "domain": "servicecatalog-grpc",
+         "metadata": {"aws_operation": "DescribeRecord"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is what this service puts, without the prefix `ERROR_REASON_`, in the `reason` of a
@@ -294,5 +308,19 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 19
 
     {"reason": "INTERNAL", "domain": "servicecatalog-grpc",
      "metadata": {"aws_operation": "ProvisionProduct"}}
+"""
+ERROR_REASON_RECORD_ACCESS_LOST: ErrorReason.ValueType  # 20
+"""A watch ends because AWS no longer shows the record to the server's AWS role: when a provisioned product gets another
+owner, the one before can no longer describe its records.
+
+    {"reason": "RECORD_ACCESS_LOST", "domain": "servicecatalog-grpc",
+     "metadata": {"aws_operation": "DescribeRecord", "aws_error_code": "AccessDeniedException",
+                  "aws_request_id": "4f7c…"}}
+"""
+ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 21
+"""A watch ends because the server stops. Watch the record again: another server answers.
+
+    {"reason": "SHUTTING_DOWN", "domain": "servicecatalog-grpc",
+     "metadata": {"aws_operation": "DescribeRecord"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -5,7 +5,7 @@ import warnings
 
 from servicecatalog.v1 import provisioning_service_pb2 as servicecatalog_dot_v1_dot_provisioning__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.83.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 

@@ -25,19 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eservicecatalog/v1/record.proto\x12\x11servicecatalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x05\n\x0cRecordDetail\x12\x1b\n\trecord_id\x18\x01 \x01(\tR\x08recordId\x12\x38\n\x18provisioned_product_name\x18\x02 \x01(\tR\x16provisionedProductName\x12\x37\n\x06status\x18\x03 \x01(\x0e\x32\x1f.servicecatalog.v1.RecordStatusR\x06status\x12=\n\x0c\x63reated_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63reatedTime\x12=\n\x0cupdated_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bupdatedTime\x12\x38\n\x18provisioned_product_type\x18\x06 \x01(\tR\x16provisionedProductType\x12\x1f\n\x0brecord_type\x18\x07 \x01(\tR\nrecordType\x12\x34\n\x16provisioned_product_id\x18\x08 \x01(\tR\x14provisionedProductId\x12\x1d\n\nproduct_id\x18\t \x01(\tR\tproductId\x12\x38\n\x18provisioning_artifact_id\x18\n \x01(\tR\x16provisioningArtifactId\x12\x17\n\x07path_id\x18\x0b \x01(\tR\x06pathId\x12\x43\n\rrecord_errors\x18\x0c \x03(\x0b\x32\x1e.servicecatalog.v1.RecordErrorR\x0crecordErrors\x12=\n\x0brecord_tags\x18\r \x03(\x0b\x32\x1c.servicecatalog.v1.RecordTagR\nrecordTags\x12&\n\x0flaunch_role_arn\x18\x0e \x01(\tR\rlaunchRoleArn\"C\n\x0bRecordError\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\"3\n\tRecordTag\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value*\xc6\x01\n\x0cRecordStatus\x12\x1d\n\x19RECORD_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15RECORD_STATUS_CREATED\x10\x01\x12\x1d\n\x19RECORD_STATUS_IN_PROGRESS\x10\x02\x12&\n\"RECORD_STATUS_IN_PROGRESS_IN_ERROR\x10\x03\x12\x1b\n\x17RECORD_STATUS_SUCCEEDED\x10\x04\x12\x18\n\x14RECORD_STATUS_FAILED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eservicecatalog/v1/record.proto\x12\x11servicecatalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x05\n\x0cRecordDetail\x12\x1b\n\trecord_id\x18\x01 \x01(\tR\x08recordId\x12\x38\n\x18provisioned_product_name\x18\x02 \x01(\tR\x16provisionedProductName\x12\x37\n\x06status\x18\x03 \x01(\x0e\x32\x1f.servicecatalog.v1.RecordStatusR\x06status\x12=\n\x0c\x63reated_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63reatedTime\x12=\n\x0cupdated_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bupdatedTime\x12\x38\n\x18provisioned_product_type\x18\x06 \x01(\tR\x16provisionedProductType\x12\x1f\n\x0brecord_type\x18\x07 \x01(\tR\nrecordType\x12\x34\n\x16provisioned_product_id\x18\x08 \x01(\tR\x14provisionedProductId\x12\x1d\n\nproduct_id\x18\t \x01(\tR\tproductId\x12\x38\n\x18provisioning_artifact_id\x18\n \x01(\tR\x16provisioningArtifactId\x12\x17\n\x07path_id\x18\x0b \x01(\tR\x06pathId\x12\x43\n\rrecord_errors\x18\x0c \x03(\x0b\x32\x1e.servicecatalog.v1.RecordErrorR\x0crecordErrors\x12=\n\x0brecord_tags\x18\r \x03(\x0b\x32\x1c.servicecatalog.v1.RecordTagR\nrecordTags\x12&\n\x0flaunch_role_arn\x18\x0e \x01(\tR\rlaunchRoleArn\"C\n\x0bRecordError\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\"3\n\tRecordTag\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value\"r\n\x0cRecordOutput\x12\x1d\n\noutput_key\x18\x01 \x01(\tR\toutputKey\x12!\n\x0coutput_value\x18\x02 \x01(\tR\x0boutputValue\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription*\xc6\x01\n\x0cRecordStatus\x12\x1d\n\x19RECORD_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15RECORD_STATUS_CREATED\x10\x01\x12\x1d\n\x19RECORD_STATUS_IN_PROGRESS\x10\x02\x12&\n\"RECORD_STATUS_IN_PROGRESS_IN_ERROR\x10\x03\x12\x1b\n\x17RECORD_STATUS_SUCCEEDED\x10\x04\x12\x18\n\x14RECORD_STATUS_FAILED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'servicecatalog.v1.record_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RECORDSTATUS']._serialized_start=927
-  _globals['_RECORDSTATUS']._serialized_end=1125
+  _globals['_RECORDSTATUS']._serialized_start=1043
+  _globals['_RECORDSTATUS']._serialized_end=1241
   _globals['_RECORDDETAIL']._serialized_start=87
   _globals['_RECORDDETAIL']._serialized_end=802
   _globals['_RECORDERROR']._serialized_start=804
   _globals['_RECORDERROR']._serialized_end=871
   _globals['_RECORDTAG']._serialized_start=873
   _globals['_RECORDTAG']._serialized_end=924
+  _globals['_RECORDOUTPUT']._serialized_start=926
+  _globals['_RECORDOUTPUT']._serialized_end=1040
 # @@protoc_insertion_point(module_scope)

@@ -197,3 +197,35 @@ class RecordTag(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordTag: _TypeAlias = RecordTag  # noqa: Y015
+
+@_typing.final
+class RecordOutput(_message.Message):
+    """RecordOutput is one output that the request produced, such as an output of the product's stack.
+    See https://docs.aws.amazon.com/servicecatalog/latest/dg/API_RecordOutput.html
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTPUT_KEY_FIELD_NUMBER: _builtins.int
+    OUTPUT_VALUE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    output_key: _builtins.str
+    """Output only. The output's name, e.g. `CloudformationStackARN`."""
+    output_value: _builtins.str
+    """Output only. The output's value."""
+    description: _builtins.str
+    """Output only. What the output is."""
+    def __init__(
+        self,
+        *,
+        output_key: _builtins.str = ...,
+        output_value: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "output_key", b"output_key", "output_value", b"output_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordOutput: _TypeAlias = RecordOutput  # noqa: Y015

@@ -1,0 +1,36 @@
+"""The servicer of RecordService."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from servicecatalog.v1 import record_service_pb2 as pb
+from servicecatalog.v1.record_service_pb2_grpc import RecordServiceServicer
+
+from servicecatalog_grpc.services.forwarding import Context, Forwarder, deadline_of
+from servicecatalog_grpc.services.watching import Watches
+
+
+class RecordService(RecordServiceServicer):
+    """Tells how far requests have come, and what came of them."""
+
+    def __init__(self, forward: Forwarder, watches: Watches) -> None:
+        self._forward = forward
+        self._watches = watches
+
+    async def DescribeRecord(self, request: pb.DescribeRecordRequest, context: Context) -> pb.DescribeRecordResponse:
+        """Return a record with all its outputs."""
+        return await self._forward(request, context, pb.DescribeRecordResponse)
+
+    async def WatchRecord(
+        self, request: pb.WatchRecordRequest, context: Context
+    ) -> AsyncIterator[pb.WatchRecordResponse]:
+        """Follow a record to its end."""
+        async with aclosing(self._watches(request, deadline_of(context))) as states:
+            async for state in states:
+                yield state
+
+    async def ListRecordHistory(
+        self, request: pb.ListRecordHistoryRequest, context: Context
+    ) -> pb.ListRecordHistoryResponse:
+        """List records, the latest first."""
+        return await self._forward(request, context, pb.ListRecordHistoryResponse)

@@ -1,0 +1,1 @@
+"""What the server tells of its work: traces, metrics and logs, and what is known of each call to fill them."""
