@@ -29,8 +29,9 @@ test: $(VENV)/.dev $(BIN)/grpcurl $(BIN)/otelcol ## run all tests
 soak: $(VENV)/.dev ## load a server with mixed faults for ten minutes and see that it stays as it was
 	@$(BIN)/python tests/soak.py $(ARGS)
 
-bench: $(VENV)/.dev ## measure what telemetry costs
+bench: $(VENV)/.dev ## measure what telemetry and watches cost
 	@$(BIN)/python bench/telemetry.py
+	@$(BIN)/python bench/watches.py
 
 lint: $(VENV)/.dev ## run all static checks, drift of generated code included
 	$(BIN)/ruff format --check .

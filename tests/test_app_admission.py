@@ -23,6 +23,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from servicecatalog.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from status import Details
 from upstream import Request, Upstream, after, until
+from waiting import wait_for
 
 WRITES, WAITING, CALLS = 32, 64, 500
 
@@ -123,13 +124,6 @@ def full(address: str, upstream: Upstream, release: threading.Event) -> Iterator
         finally:
             release.set()
         assert first.result(timeout=10).record_detail.record_id == "rec-1"
-
-
-def wait_for(condition: Any, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.005)
 
 
 def tokens(upstream: Upstream) -> list[str]:

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from facade import logged, serve
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from servicecatalog.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from upstream import Upstream, after, until
+from waiting import wait_for
 
 GRACE = 10
 
@@ -43,13 +44,6 @@ def in_flight(address: str, upstream: Upstream, token: str, release: threading.E
             yield call
         finally:
             release.set()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.005)
 
 
 def test_whoever_watches_its_health_hears_of_the_stop_before_the_calls_end(upstream: Upstream) -> None:

@@ -5,7 +5,7 @@ import socket
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from servicecatalog.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from status import Details
 from upstream import Request, Upstream, error
+from waiting import wait_for
 
 SERVICE = "servicecatalog.v1.ProvisioningService"
 STATUS = health_pb2.HealthCheckResponse
@@ -96,15 +97,6 @@ def serving(upstream: Upstream, *flags: str, **variables: str) -> Iterator[Calle
         grpc.insecure_channel(facade.address) as channel,
     ):
         yield Caller(facade, channel)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> float:
-    """Wait for the condition and return how long that took."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, "it never came to be"
-        time.sleep(0.02)
-    return time.monotonic() - began
 
 
 def check_no_credentials(details: Details) -> None:

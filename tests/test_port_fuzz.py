@@ -18,6 +18,7 @@ from calls import ANSWER, provision
 from facade import Facade, environment, logged, serve
 from servicecatalog.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from upstream import Upstream
+from waiting import wait_for
 
 SEED = 20261121
 SERVICE = "/servicecatalog.v1.ProvisioningService/"
@@ -82,13 +83,6 @@ def others(facade: Facade) -> Iterator[list[float]]:
     assert max(times) < 2
     assert facade.process.poll() is None
     assert [line for line in facade.log[logged:] if re.search(r"\b(Traceback|ERROR)\b", line)] == []
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.005)
 
 
 # HTTP/2 by hand

@@ -5,7 +5,7 @@ Each value that could be one holds a canary; whatever a call comes to, nobody bu
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from grpc_status import rpc_status
 from servicecatalog.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from upstream import Behaviour, Upstream, abort, after, error, hang_up, raw, reply, silence, trickled, truncated
+from waiting import wait_for
 
 CANARY = "canary8f3a91"
 PARAMETER, TAG, PROPERTY, REPLY = (f"{CANARY}-{kind}" for kind in ("parameter", "tag", "property", "reply"))
@@ -220,13 +221,6 @@ def test_calls_that_are_cancelled(upstream: Upstream) -> None:
 
 def orphans(facade: Facade) -> list[str]:
     return [line for line in facade.log if "after its caller had gone" in line]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("fault", [FAULT_BEFORE, FAULT_IN_THREAD, FAULT_AFTER], ids=["before", "thread", "after"])

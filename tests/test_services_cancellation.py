@@ -5,7 +5,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from grpc import StatusCode
 from servicecatalog.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from servicecatalog_grpc.telemetry.call import token_digest
 from upstream import Behaviour, Request, Upstream, abort, after, error
+from waiting import wait_for
 
 
 @pytest.fixture
@@ -38,14 +39,6 @@ def facade_before(upstream: Upstream, *flags: str) -> Iterator[tuple[Facade, Pro
 
 def begin(stub: ProvisioningServiceStub, token: str) -> Any:
     return stub.ProvisionProduct.future(provision(provision_token=token), timeout=20)
-
-
-def until(condition: Callable[[], object], seconds: float = 5) -> None:
-    """Wait for the condition; it must come true in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.01)
 
 
 def tokens(upstream: Upstream) -> list[str]:
@@ -90,7 +83,7 @@ def test_a_call_that_is_cancelled_in_the_queue_never_reaches_aws(upstream: Upstr
     upstream.behave(after(0.5, ANSWER), ANSWER)
     with facade_before(upstream, "--max-writes", "1") as (facade, stub):
         first = begin(stub, "first")
-        until(lambda: upstream.requests)
+        wait_for(lambda: upstream.requests)
         queued = [begin(stub, f"queued-{number}") for number in range(5)]
         time.sleep(0.2)
         for each in queued:
@@ -106,7 +99,7 @@ def test_a_call_that_is_cancelled_in_the_queue_leaves_its_place_there(upstream: 
     upstream.behave(after(1, ANSWER), ANSWER)
     with facade_before(upstream, "--max-writes", "1", "--max-waiting", "10") as (_, stub):
         first = begin(stub, "first")
-        until(lambda: upstream.requests)
+        wait_for(lambda: upstream.requests)
         for each in [begin(stub, f"queued-{number}") for number in range(10)]:
             time.sleep(0.02)
             assert not each.done()
@@ -135,10 +128,10 @@ def test_a_call_that_is_cancelled_in_flight_runs_to_its_end_and_is_logged(
     upstream.behave(work, ANSWER)
     with facade_before(upstream, "--max-writes", "1") as (facade, stub):
         call = begin(stub, "gone")
-        until(lambda: upstream.requests)
+        wait_for(lambda: upstream.requests)
         assert call.cancel()
         assert call.code() == StatusCode.CANCELLED
-        until(lambda: outcome(facade, "gone"))
+        wait_for(lambda: outcome(facade, "gone"))
         assert outcome(facade, "gone") == ended
         assert work.ended
         (request,) = upstream.requests  # whole, and not sent again
@@ -154,7 +147,7 @@ def test_a_cancelled_call_keeps_its_place_until_its_thread_is_free(upstream: Ups
     upstream.behave(work)
     with facade_before(upstream, "--max-writes", "2") as (facade, stub):
         gone = [begin(stub, "gone-1"), begin(stub, "gone-2")]
-        until(lambda: len(upstream.requests) == 2)
+        wait_for(lambda: len(upstream.requests) == 2)
         for each in gone:
             each.cancel()
         assert begin(stub, "third").code() == StatusCode.OK
@@ -182,7 +175,7 @@ def test_a_storm_of_cancelled_calls_never_takes_more_than_its_places(upstream: U
         for timer in timers:
             timer.join()
         assert {call.code() for call in calls} == {StatusCode.CANCELLED}
-        until(lambda: all(outcome(facade, token) for token in tokens(upstream)))
+        wait_for(lambda: all(outcome(facade, token) for token in tokens(upstream)))
         sent = tokens(upstream)
         assert {outcome(facade, token) for token in sent} == {"OK"}
         assert len(set(sent)) == len(sent)
@@ -202,7 +195,7 @@ def test_a_call_that_is_cancelled_between_attempts_is_not_sent_again(upstream: U
     upstream.behave(error("InvalidParametersException", "The profile does not exist"))
     with facade_before(upstream) as (_, stub):
         calls = [begin(stub, f"waiting-{number}") for number in range(20)]
-        until(lambda: len(set(tokens(upstream))) == 20)
+        wait_for(lambda: len(set(tokens(upstream))) == 20)
         time.sleep(0.1)
         for each in calls:
             each.cancel()
@@ -218,8 +211,8 @@ def test_a_call_cancelled_between_its_attempts_is_logged_if_aws_may_have_acted()
     upstream.behave(error("InternalFailure", "", 500))
     with facade_before(upstream) as (facade, stub):
         calls = [begin(stub, f"token-{index}") for index in range(20)]
-        until(lambda: len({request.json["ProvisionToken"] for request in upstream.requests}) == 20)
+        wait_for(lambda: len({request.json["ProvisionToken"] for request in upstream.requests}) == 20)
         for call in calls:
             call.cancel()
-        until(lambda: all(outcome(facade, f"token-{index}") for index in range(20)))
+        wait_for(lambda: all(outcome(facade, f"token-{index}") for index in range(20)))
     upstream.close()

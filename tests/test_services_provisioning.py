@@ -4,11 +4,13 @@ from datetime import UTC, datetime
 
 import grpc
 import pytest
+from facade import Facade, logged
 from servicecatalog.v1 import provisioning_service_pb2 as pb
 from servicecatalog.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from servicecatalog.v1.record_pb2 import RecordStatus
 from status import Details
 from upstream import REQUEST_ID, Upstream, reply
+from waiting import wait_for
 
 RECORD = {
     "RecordId": "rec-1",
@@ -77,12 +79,12 @@ def test_properties_come_back_flat(stub: ProvisioningServiceStub, upstream: Upst
 
 
 def test_a_status_that_aws_added_is_unspecified_and_logged(
-    stub: ProvisioningServiceStub, upstream: Upstream, facade: object
+    stub: ProvisioningServiceStub, upstream: Upstream, facade: Facade
 ) -> None:
     upstream.behave(reply(body={"RecordDetail": {**RECORD, "Status": "PAUSED"}, "News": {"of": ["AWS"]}}))
     response = stub.ProvisionProduct(MINIMAL)
     assert response.record_detail.status == RecordStatus.RECORD_STATUS_UNSPECIFIED
-    assert any("'PAUSED'" in line for line in facade.log)  # type: ignore[attr-defined]
+    wait_for(lambda: logged(facade, "'PAUSED'"))
 
 
 def test_all_violations_are_named_at_once(stub: ProvisioningServiceStub, upstream: Upstream) -> None:

@@ -41,7 +41,7 @@ class Settings:
     aws_rate: str = _setting("", "calls per second to AWS, as OPERATION=RATE[,…]; others are not held back", "RATES")
     poll_first: float = _setting(1.0, "first pause between two looks at a watched record, in seconds", "SECONDS")
     poll_longest: float = _setting(30.0, "longest pause between two looks at a watched record, in seconds", "SECONDS")
-    poll_rate: float = _setting(10.0, "looks per second at all watched records together", "RATE")
+    poll_rate: float = _setting(10.0, "looks per second at all watched records together, first looks aside", "RATE")
     max_attempts: int = _setting(4, "attempts of a call to AWS, the first one included", "COUNT")
     grace: float = _setting(30.0, "how long a stop waits for calls in flight, in seconds", "SECONDS")
     metrics_listen: str = _setting("", "where to serve metrics to Prometheus: HOST:PORT; nowhere if empty", "ADDRESS")

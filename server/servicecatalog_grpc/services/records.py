@@ -8,6 +8,7 @@ from servicecatalog.v1.record_service_pb2_grpc import RecordServiceServicer
 
 from servicecatalog_grpc.services.forwarding import Context, Forwarder, deadline_of
 from servicecatalog_grpc.services.watching import Watches
+from servicecatalog_grpc.telemetry.call import current_call
 
 
 class RecordService(RecordServiceServicer):
@@ -27,6 +28,7 @@ class RecordService(RecordServiceServicer):
         """Follow a record to its end."""
         async with aclosing(self._watches(request, deadline_of(context))) as states:
             async for state in states:
+                current_call().read(state)
                 yield state
 
     async def ListRecordHistory(

@@ -45,7 +45,7 @@ _RECOVERY = 0.9
 
 _RETRY_SECONDS = (1.0, 5.0)
 
-_POLL = "poll"
+_FIRST_LOOK, _POLL = "first look", "poll"
 
 # How long a poll may take, its wait for a place included.
 _POLL_SECONDS = 30.0
@@ -67,7 +67,7 @@ class Watches:
     ) -> None:
         """Poll each record with the operation: after `first` seconds, then ever less often, at last every `longest`.
 
-        All pollers together poll `rate` times a second at most, and as many at a time as `polls` lets in. `limit` watches
+        All pollers together poll `rate` times a second at most, not counting as many first looks, and as many at a time as `polls` lets in. `limit` watches
         may be open at a time.
         """
         self._fetch = fetch
@@ -76,7 +76,7 @@ class Watches:
         self._limit = limit
         self._first = first
         self._longest = longest
-        self._pace = Pace({_POLL: rate})
+        self._pace = Pace({_FIRST_LOOK: rate, _POLL: rate})
         self._open = 0
         self._pollers: dict[bytes, _Poller] = {}
         self._slowdown = 1.0
@@ -142,7 +142,8 @@ class Watches:
         pause = self._first
         failed = 0
         while True:
-            await asyncio.sleep(self._pace.take(_POLL))
+            # The first looks have a rate of their own: a new watch would else wait for the next turn of all others.
+            await asyncio.sleep(self._pace.take(_POLL if last or failed else _FIRST_LOOK))
             try:
                 response = await self._describe(request)
             except Failure as failure:

@@ -14,6 +14,9 @@ from opentelemetry import trace
 _EXPORT_LOGGERS = ("opentelemetry.exporter.", "opentelemetry.sdk.")
 _REMINDER_SECONDS = 600.0
 
+# json.dumps would make an encoder for each line.
+_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+
 _NOISE = {"ExecuteBatchError", "CancelledError", "UnicodeDecodeError"}
 
 
@@ -83,7 +86,7 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return _encode(line)
 
 
 class _Readable(logging.Formatter):
