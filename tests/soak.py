@@ -12,11 +12,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 from facade import Facade, environment
+from process import Health
 from servicecatalog.v1 import provisioning_service_pb2 as pb
 from servicecatalog.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from upstream import Behaviour, Request, Upstream, abort, after, error, hang_up, raw, reply, silence, trickle, truncated
@@ -44,26 +43,6 @@ BEHAVIOURS: list[tuple[int, Behaviour]] = [
     (1, silence),
     (1, trickle),
 ]
-
-
-@dataclass(frozen=True)
-class Health:
-    """What the kernel says of a process."""
-
-    kibibytes: int
-    threads: int
-    sockets: int
-
-    @classmethod
-    def of(cls, pid: int) -> "Health":
-        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        descriptors = [path for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
-        links = [str(path.readlink()) for path in descriptors]
-        return cls(
-            kibibytes=int(status["VmRSS"].split()[0]),
-            threads=int(status["Threads"]),
-            sockets=sum(link.startswith("socket:") for link in links),
-        )
 
 
 def main(seconds: float) -> int:

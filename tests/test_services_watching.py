@@ -1,7 +1,10 @@
 """Watching a record: to its end, however many watch, and with a clear status where the end cannot be seen."""
 
 import json
+import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -13,12 +16,13 @@ from typing import Any
 import grpc
 import pytest
 from facade import Facade, environment
+from process import Health
 from servicecatalog.v1 import provisioning_service_pb2, provisioning_service_pb2_grpc
 from servicecatalog.v1 import record_service_pb2 as pb
 from servicecatalog.v1.record_pb2 import RecordStatus
 from servicecatalog.v1.record_service_pb2_grpc import RecordServiceStub
 from status import Details
-from upstream import Behaviour, Request, Upstream, error, reply
+from upstream import Behaviour, Request, Upstream, error, hang_up, reply
 from waiting import wait_for
 
 FIRST, LONGEST = 0.1, 0.4
@@ -295,8 +299,8 @@ def test_a_stop_ends_all_watches_within_the_grace_and_sends_them_elsewhere() -> 
                 ends.append(details.code)
                 reasons.append(details.info.reason)
 
-        with ThreadPoolExecutor(200) as pool:
-            watches = [pool.submit(follow, index) for index in range(200)]
+        with ThreadPoolExecutor(1000) as pool:
+            watches = [pool.submit(follow, index) for index in range(1000)]
             time.sleep(2)
             begin = time.monotonic()
             assert facade.stop(signal.SIGTERM) == 0
@@ -305,8 +309,68 @@ def test_a_stop_ends_all_watches_within_the_grace_and_sends_them_elsewhere() -> 
                 each.result()
     upstream.close()
     assert stopped < 5
-    assert Counter(ends) == {grpc.StatusCode.UNAVAILABLE: 200}
+    assert Counter(ends) == {grpc.StatusCode.UNAVAILABLE: 1000}
     assert set(reasons) == {"SHUTTING_DOWN"}
+
+
+def test_a_poller_that_fails_for_ever_gives_up(stub: RecordServiceStub, upstream: Upstream) -> None:
+    upstream.behave(is_("IN_PROGRESS"), error("InternalFailure", "", 500))
+    details = failed(stub)
+    assert (details.code, details.info.reason) == (grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNREACHABLE")
+    assert 5 < len(upstream.requests) < 20
+
+
+def test_a_watch_outlives_an_aws_that_is_away_for_a_while() -> None:
+    first = Upstream()
+    first.behave(is_("IN_PROGRESS"))
+    with watching(first.url) as (_, stub):
+        call = stub.WatchRecord(pb.WatchRecordRequest(id="rec-1"), timeout=20)
+        next(call)
+        port = first.port
+        first.behave(hang_up)
+        first.close()
+        time.sleep(1)
+        second = Upstream(port)
+        second.behave(is_("SUCCEEDED"))
+        assert statuses(list(call)) == ["SUCCEEDED"]
+        second.close()
+
+
+def test_callers_that_come_and_go_leave_nothing_behind() -> None:
+    upstream = Upstream()
+    upstream.behave(Records(20))
+    chance = random.Random(5)
+    with watching(upstream.url) as (facade, stub):
+
+        def storm() -> Health:
+            calls = [stub.WatchRecord(pb.WatchRecordRequest(id=f"rec-{index % 20}")) for index in range(500)]
+            for call in chance.sample(calls, 250):
+                next(call)
+            for call in calls:
+                call.cancel()
+            # A caller that dies says nothing at all.
+            script = (
+                "import grpc, os, sys; from servicecatalog.v1 import record_service_pb2 as pb;"
+                "from servicecatalog.v1.record_service_pb2_grpc import RecordServiceStub;"
+                "stub = RecordServiceStub(grpc.insecure_channel(sys.argv[1]));"
+                "calls = [stub.WatchRecord(pb.WatchRecordRequest(id=f'rec-{i}')) for i in range(20)];"
+                "[next(call) for call in calls]; os.kill(os.getpid(), 9)"
+            )
+            assert subprocess.run([sys.executable, "-c", script, facade.address], check=False).returncode == -9
+            time.sleep(1)
+            return Health.of(facade.process.pid)
+
+        storm()
+        settled = storm()
+        for _ in range(3):
+            final = storm()
+        asked = len(upstream.requests)
+        time.sleep(LONGEST * 2)
+        assert len(upstream.requests) == asked  # nobody is polled for any more
+        assert final.threads < settled.threads + 5  # of the pool, which grows with the calls that meet
+        assert final.sockets < settled.sockets + 3  # one a storm would be a leak; those to AWS may be more by now
+        assert final.kibibytes < settled.kibibytes * 1.05
+    upstream.close()
 
 
 def test_watches_hold_no_place_and_no_thread_of_other_calls() -> None:

@@ -36,7 +36,7 @@ class Request:
 class Upstream:
     """The server. `behave` says what it does with each request: one behaviour for all, or one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.requests: list[Request] = []
         self.connections = 0
         self._behaviours: list[Behaviour] = []
@@ -61,7 +61,7 @@ class Upstream:
             def handle_error(self, *_: object) -> None:
                 """A client that hangs up is part of the game."""
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", port), Handler)
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()

@@ -106,14 +106,15 @@ async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     )
     writes = Admission(settings.max_writes, settings.max_waiting)
     reads = Admission(settings.max_reads, settings.max_waiting)
-    observe_load({"write": writes, "read": reads})
+    # As many polls as wait for a turn: there is one for each record that is watched.
+    polls = Admission(_POLLS, settings.max_watches)
+    observe_load({"write": writes, "read": reads, "poll": polls})
     observe_credentials(credentials.seconds_left)
     fetch = Fetch(service_catalog)
     watches = Watches(
         fetch,
         operations[record_service_pb2.WatchRecordRequest.DESCRIPTOR.full_name],
-        # As many as wait for a turn: there is one for each record that is watched.
-        polls=Admission(_POLLS, settings.max_watches),
+        polls=polls,
         limit=settings.max_watches,
         first=settings.poll_first,
         longest=settings.poll_longest,

@@ -5,6 +5,7 @@ all who watch the same, and all pollers share one rate.
 """
 
 import asyncio
+import contextvars
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 
@@ -199,7 +200,8 @@ class _Poller:
         self._state = WatchRecordResponse()
         self._failure: Failure | None = None
         self._news = asyncio.Event()
-        self._task = asyncio.create_task(self._run(states))
+        # In a context of its own: it is of all watchers, and not a part of the first one's call and trace.
+        self._task = asyncio.create_task(self._run(states), context=contextvars.Context())
 
     @property
     def ended(self) -> bool:
