@@ -8,12 +8,13 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import urlsplit
 
+import grpc
 import grpc.aio
 from botocore.client import BaseClient
 from botocore.exceptions import BotoCoreError, NoRegionError
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 from servicecatalog.v1 import (
     catalog_service_pb2,
     catalog_service_pb2_grpc,
@@ -67,9 +68,6 @@ _LAST_MOMENT_SECONDS = 0.5
 
 # Who has been refused so long ago calls elsewhere by now; gRPC would cancel a call that arrives while it stops.
 _QUIET_SECONDS = 0.1
-
-# How long what has ended may take to reach its callers.
-_LAST_ANSWERS_SECONDS = 0.1
 
 _OPTIONS = (
     # CloudFormation takes 200 parameters of up to 4 KiB, and Service Catalog 50 tags: less than 900 KiB in all.
@@ -132,7 +130,7 @@ async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     server = grpc.aio.server(interceptors=(telemetry, FailureInterceptor(), draining), options=_OPTIONS)
     _add_services(server, forward, watches)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection([*_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    _add_reflection(server)
     address = _bind(server, settings.listen)
     telemetry.serve_on(address)
     await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
@@ -152,7 +150,7 @@ async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         watches.close()
         await _drain(draining, service_catalog, settings.grace)
         draining.end_streams()
-        await server.stop(_LAST_ANSWERS_SECONDS)
+        await server.stop(0)
     credentials.stop()
     service_catalog.close()
     logger.info("stopped")
@@ -168,6 +166,23 @@ def _add_services(server: grpc.aio.Server, forward: Forwarder, watches: Watches)
     provisioned_product_service_pb2_grpc.add_ProvisionedProductServiceServicer_to_server(
         ProvisionedProductService(forward), server
     )
+
+
+def _add_reflection(server: grpc.aio.Server) -> None:
+    """Serve reflection as v1alpha, which grpcio-reflection has, and as v1, which tools ask for first: both are the same.
+
+    See https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
+    """
+    servicer = reflection.aio.ReflectionServicer([*_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME])
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    for name in (reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection"):
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}),)
+        )
 
 
 async def _drain(draining: DrainInterceptor, service_catalog: BotoServiceCatalog, grace: float) -> None:

@@ -108,7 +108,7 @@ def _sandbox(options: argparse.Namespace) -> int:
         sandbox.start()
         enter_sandbox(os.environ, sandbox.url)
     except OSError as error:
-        return _complain(f"cannot listen on {settings.aws_listen}: {error.strerror or error}", _FAILED)
+        return _complain(f"--aws-listen: cannot listen on {settings.aws_listen}: {error.strerror or error}", _FAILED)
     try:
         return _run(settings, greet)
     finally:

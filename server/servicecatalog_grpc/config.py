@@ -36,7 +36,7 @@ class Settings:
     default_deadline: float = _setting(25.0, "deadline of calls that set none, in seconds", "SECONDS")
     max_writes: int = _setting(32, "calls at a time that change something; each takes a thread", "COUNT")
     max_reads: int = _setting(32, "calls at a time that only read; each takes a thread", "COUNT")
-    max_watches: int = _setting(20_000, "records that may be watched at a time, counting each watcher", "COUNT")
+    max_watches: int = _setting(20_000, "watches that may be open at a time", "COUNT")
     max_waiting: int = _setting(256, "calls of either kind that may wait for their turn", "COUNT")
     aws_rate: str = _setting("", "calls per second to AWS, as OPERATION=RATE[,…]; others are not held back", "RATES")
     poll_first: float = _setting(1.0, "first pause between two looks at a watched record, in seconds", "SECONDS")
@@ -107,7 +107,7 @@ def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None
         parser.add_argument(
             _flag(each.name),
             metavar=each.metadata["metavar"],
-            help=f"{each.metadata['help']} (default {each.default}, or ${variable})",
+            help=f"{each.metadata['help']} (default {each.default or 'none'}, or ${variable})",
         )
 
 

@@ -26,6 +26,7 @@ def main(address: str) -> None:
                 provisioning_parameters=[
                     provisioning_pb2.ProvisioningParameter(key="BucketName", value="example-bucket")
                 ],
+                provision_token="example-1",  # a repeat with it never provisions a second time
             ),
             timeout=10,
         )

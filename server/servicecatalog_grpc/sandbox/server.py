@@ -59,10 +59,10 @@ class _Handler(MotoRequestHandler):
         environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(length))
         try:
             response = Response.from_app(self.server.app, environ, buffered=True)
-        except Exception as error:  # moto lets a template's faults escape as any exception
-            _logger.warning("moto failed on %s %s: %r", self.command, self.path, error)
-            _logger.debug("traceback", exc_info=True)
-            text = escape(f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - moto lets a template's faults escape as any exception
+            # Without its text, which may quote a parameter's value.
+            _logger.warning("moto failed on %s %s: %s", self.command, self.path, type(error).__name__)
+            text = escape(f"moto could not do that: {error}")
             response = Response(
                 f"<ErrorResponse><Error><Code>InternalFailure</Code><Message>{text}</Message></Error></ErrorResponse>",
                 status=500,

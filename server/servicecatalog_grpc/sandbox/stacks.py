@@ -67,8 +67,14 @@ class Stacks:
             self._update(name, current, wanted)
         except (BotoCoreError, ClientError) as error:
             # moto does not roll back, and has already taken the new template for its own.
-            with suppress(BotoCoreError, ClientError):
+            try:
                 self._update(name, wanted, current)
+            except (BotoCoreError, ClientError):
+                # What moto has begun can be too far from where it was: begin anew there.
+                with suppress(StackError):
+                    self.delete(name)
+                with suppress(StackError):
+                    self.create(name, current)
             raise StackError(error) from error
 
     def _update(self, name: str, current: Configuration, wanted: Configuration) -> None:

@@ -7,6 +7,7 @@ all who watch the same, and all pollers share one rate.
 import asyncio
 import contextvars
 import random
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from servicecatalog.v1.record_pb2 import RecordStatus
@@ -24,7 +25,7 @@ from servicecatalog_grpc.translation.rules import broken_rules
 FINAL = frozenset({RecordStatus.RECORD_STATUS_SUCCEEDED, RecordStatus.RECORD_STATUS_FAILED})
 
 # Just after its creation a record may not be there yet for whoever asks.
-_NOT_FOUND_AT_FIRST = 5
+_NOT_FOUND_SECONDS = 3.0
 
 # So many failures in a row, and watchers had better ask elsewhere. With the pauses between them this takes minutes.
 _FAILURES_IN_A_ROW = 10
@@ -46,7 +47,7 @@ _RECOVERY = 0.9
 
 _RETRY_SECONDS = (1.0, 5.0)
 
-_FIRST_LOOK, _POLL = "first look", "poll"
+_POLL = "poll"
 
 # How long a poll may take, its wait for a place included.
 _POLL_SECONDS = 30.0
@@ -68,7 +69,7 @@ class Watches:
     ) -> None:
         """Poll each record with the operation: after `first` seconds, then ever less often, at last every `longest`.
 
-        All pollers together poll `rate` times a second at most, not counting as many first looks, and as many at a time as `polls` lets in. `limit` watches
+        All pollers together poll `rate` times a second at most, not counting the first look at each record, and as many at a time as `polls` lets in. `limit` watches
         may be open at a time.
         """
         self._fetch = fetch
@@ -77,7 +78,8 @@ class Watches:
         self._limit = limit
         self._first = first
         self._longest = longest
-        self._pace = Pace({_FIRST_LOOK: rate, _POLL: rate})
+        self._pace = Pace({_POLL: rate})
+        self._turn = asyncio.Lock()
         self._open = 0
         self._pollers: dict[bytes, _Poller] = {}
         self._slowdown = 1.0
@@ -102,7 +104,7 @@ class Watches:
         """
         violations = [*self._operation.request.check(request, ""), *broken_rules(request)]
         if violations:
-            raise invalid_request(violations)
+            raise invalid_request(violations).with_metadata(aws_operation=self._operation.name)
         if self._closed:
             raise shutting_down()
         if self._open >= self._limit:
@@ -140,18 +142,20 @@ class Watches:
     async def _poll(self, request: WatchRecordRequest) -> AsyncIterator[WatchRecordResponse]:
         """Yield what each poll returns, with the pauses between them, up to the final state. Raises Failure."""
         last: WatchRecordResponse | None = None
+        began = time.monotonic()
         pause = self._first
         failed = 0
         while True:
-            # The first looks have a rate of their own: a new watch would else wait for the next turn of all others.
-            await asyncio.sleep(self._pace.take(_POLL if last or failed else _FIRST_LOOK))
+            # The first look answers a call, as any read does: it does not wait for the turns of all others.
+            if last is not None or failed:
+                await self._take_turn()
             try:
                 response = await self._describe(request)
             except Failure as failure:
                 failed += 1
                 if failure.reason == Reason.THROTTLED:
                     self._slowdown = min(_MAX_SLOWDOWN, self._slowdown * 2)
-                end = _end_of(failure, seen=last is not None, failed=failed)
+                end = _end_of(failure, seen=last is not None, failed=failed, seconds=time.monotonic() - began)
                 if end is not None:
                     raise end from None
             else:
@@ -165,6 +169,12 @@ class Watches:
             await asyncio.sleep(pause * self._slowdown * random.uniform(1 - _JITTER, 1 + _JITTER))
             pause = min(self._longest, pause * _GROWTH)
 
+    async def _take_turn(self) -> None:
+        """Wait for the next turn of all polls. Who gives up waiting leaves its turn to the next."""
+        async with self._turn:
+            await asyncio.sleep(self._pace.wait(_POLL))
+            self._pace.take(_POLL)
+
     async def _describe(self, request: WatchRecordRequest) -> WatchRecordResponse:
         response = WatchRecordResponse()
         deadline = Deadline(_POLL_SECONDS)
@@ -176,9 +186,12 @@ class Watches:
         return response
 
 
-def _end_of(failure: Failure, *, seen: bool, failed: int) -> Failure | None:
-    """Return what ends the watches of a record, or None if it is worth another poll; this is the `failed`th in a row."""
-    if failure.reason == Reason.RESOURCE_NOT_FOUND and not seen and failed <= _NOT_FOUND_AT_FIRST:
+def _end_of(failure: Failure, *, seen: bool, failed: int, seconds: float) -> Failure | None:
+    """Return what ends the watches of a record, or None if it is worth another poll.
+
+    This failure is the `failed`th in a row, after so many seconds of polling.
+    """
+    if failure.reason == Reason.RESOURCE_NOT_FOUND and not seen and seconds < _NOT_FOUND_SECONDS:
         return None
     if failure.reason in _PASSING and failed <= _FAILURES_IN_A_ROW:
         return None

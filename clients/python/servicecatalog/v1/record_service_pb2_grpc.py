@@ -75,7 +75,7 @@ class RecordServiceServicer:
     def WatchRecord(self, request, context):
         """WatchRecord follows one record to its end: it sends the record as it is, again whenever it changes, and ends after
         SUCCEEDED or FAILED, with all outputs and errors in the last message. A reader that is slow misses states in between
-        and never the last one. A watch that breaks is resumed by calling again. AWS has no such operation: the server asks
+        and never the last one. A record that is not there is waited for, for three seconds. A watch that breaks is resumed by calling again. AWS has no such operation: the server asks
         DescribeRecord from time to time, once for all who watch the same record.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -45,7 +45,7 @@ class RecordServiceStub:
     WatchRecord: _grpc.UnaryStreamMultiCallable[_record_service_pb2.WatchRecordRequest, _record_service_pb2.WatchRecordResponse]
     """WatchRecord follows one record to its end: it sends the record as it is, again whenever it changes, and ends after
     SUCCEEDED or FAILED, with all outputs and errors in the last message. A reader that is slow misses states in between
-    and never the last one. A watch that breaks is resumed by calling again. AWS has no such operation: the server asks
+    and never the last one. A record that is not there is waited for, for three seconds. A watch that breaks is resumed by calling again. AWS has no such operation: the server asks
     DescribeRecord from time to time, once for all who watch the same record.
     """
     ListRecordHistory: _grpc.UnaryUnaryMultiCallable[_record_service_pb2.ListRecordHistoryRequest, _record_service_pb2.ListRecordHistoryResponse]
@@ -70,7 +70,7 @@ class RecordServiceAsyncStub(RecordServiceStub):
     WatchRecord: _aio.UnaryStreamMultiCallable[_record_service_pb2.WatchRecordRequest, _record_service_pb2.WatchRecordResponse]  # type: ignore[assignment]
     """WatchRecord follows one record to its end: it sends the record as it is, again whenever it changes, and ends after
     SUCCEEDED or FAILED, with all outputs and errors in the last message. A reader that is slow misses states in between
-    and never the last one. A watch that breaks is resumed by calling again. AWS has no such operation: the server asks
+    and never the last one. A record that is not there is waited for, for three seconds. A watch that breaks is resumed by calling again. AWS has no such operation: the server asks
     DescribeRecord from time to time, once for all who watch the same record.
     """
     ListRecordHistory: _aio.UnaryUnaryMultiCallable[_record_service_pb2.ListRecordHistoryRequest, _record_service_pb2.ListRecordHistoryResponse]  # type: ignore[assignment]
@@ -104,7 +104,7 @@ class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_record_service_pb2.WatchRecordResponse], _abc.AsyncIterator[_record_service_pb2.WatchRecordResponse]]:
         """WatchRecord follows one record to its end: it sends the record as it is, again whenever it changes, and ends after
         SUCCEEDED or FAILED, with all outputs and errors in the last message. A reader that is slow misses states in between
-        and never the last one. A watch that breaks is resumed by calling again. AWS has no such operation: the server asks
+        and never the last one. A record that is not there is waited for, for three seconds. A watch that breaks is resumed by calling again. AWS has no such operation: the server asks
         DescribeRecord from time to time, once for all who watch the same record.
         """
 
