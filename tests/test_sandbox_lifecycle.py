@@ -132,6 +132,15 @@ def test_a_failed_update_taints_and_the_stack_keeps_its_old_state(aws: Aws) -> N
     assert aws.described()["Status"] == "AVAILABLE"
 
 
+def test_a_failed_update_to_another_product_keeps_the_old_one_alive(aws: Aws) -> None:
+    aws.provisioned()
+    failed = aws.update(ProductName="always-fails", ProvisioningArtifactName="v1")
+    assert failed["RecordDetail"]["Status"] == "FAILED"
+    assert aws.described()["Status"] == "TAINTED"
+    assert aws.buckets() == {"sandbox-templates", "mine-bucket"}
+    assert aws.update(ProvisioningArtifactName="v2")["RecordDetail"]["Status"] == "SUCCEEDED"
+
+
 @pytest.mark.parametrize("product", ["s3-bucket", "always-fails"])
 def test_termination_removes_stack_and_product_and_frees_the_name(aws: Aws, product: str) -> None:
     wanted: dict[str, Any] = {} if product == "s3-bucket" else {"ProvisioningParameters": []}

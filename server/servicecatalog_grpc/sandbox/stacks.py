@@ -67,15 +67,19 @@ class Stacks:
             self._update(name, current, wanted)
         except (BotoCoreError, ClientError) as error:
             # moto does not roll back, and has already taken the new template for its own.
-            try:
-                self._update(name, wanted, current)
-            except (BotoCoreError, ClientError):
-                # What moto has begun can be too far from where it was: begin anew there.
-                with suppress(StackError):
-                    self.delete(name)
-                with suppress(StackError):
-                    self.create(name, current)
+            self._restore(name, current, wanted)
             raise StackError(error) from error
+
+    def _restore(self, name: str, current: Configuration, wanted: Configuration) -> None:
+        if wanted.product_id == current.product_id:
+            with suppress(BotoCoreError, ClientError):
+                self._update(name, wanted, current)
+                return
+        # Another product's template has other resources: moto has dropped the old ones and does not bring them back.
+        with suppress(StackError):
+            self.delete(name)
+        with suppress(StackError):
+            self.create(name, current)
 
     def _update(self, name: str, current: Configuration, wanted: Configuration) -> None:
         parameters = _parameters(wanted)
