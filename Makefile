@@ -30,8 +30,8 @@ soak: $(VENV)/.dev ## load a server with mixed faults for ten minutes and see th
 	@$(BIN)/python tests/soak.py $(ARGS)
 
 bench: $(VENV)/.dev ## measure what telemetry and watches cost
-	@$(BIN)/python bench/telemetry.py
 	@$(BIN)/python bench/watches.py
+	@$(BIN)/python bench/telemetry.py
 
 lint: $(VENV)/.dev ## run all static checks, drift of generated code included
 	$(BIN)/ruff format --check .
