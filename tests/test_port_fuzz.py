@@ -30,7 +30,7 @@ GOOD = provision().SerializeToString()
 
 # Paths, modules, exceptions and addresses in memory: what no caller should learn.
 INSIDES = re.compile(
-    r"\.py\b|\.pyx|Traceback|<class|0x[0-9a-f]{9}|site-packages|servicecatalog_grpc|botocore|cygrpc|/work/|/src/|"
+    r"\.py\b|\.pyx|Traceback|<class|0x[0-9a-f]{9}|site-packages|servicecatalog_grpc|botocore|cygrpc|/src/|/server/|"
     r"[A-Z]\w+(Error|Exception)\b"
 )
 

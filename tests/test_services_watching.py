@@ -197,6 +197,31 @@ def test_throttles_and_lost_answers_are_lived_through(stub: RecordServiceStub, u
     assert statuses(watch(stub)) == ["CREATED", "IN_PROGRESS", "SUCCEEDED"]
 
 
+def test_a_throttle_of_one_slows_all_pollers_down() -> None:
+    upstream = Upstream()
+    records = Records(2)
+
+    def asked_in_three_seconds(*, throttled: bool) -> int:
+        def behave(connection: Any, request: Request) -> None:
+            if throttled and request.json["Id"] == "rec-1":
+                error("ThrottlingException", "Rate exceeded")(connection, request)
+            else:
+                records(connection, request)
+
+        upstream.behave(behave)
+        records.asked.clear()
+        with watching(upstream.url) as (_, stub):
+            calls = [stub.WatchRecord(pb.WatchRecordRequest(id=f"rec-{index}")) for index in range(2)]
+            time.sleep(3)
+            for call in calls:
+                call.cancel()
+        return records.asked["rec-0"]
+
+    usual = asked_in_three_seconds(throttled=False)
+    assert asked_in_three_seconds(throttled=True) < usual * 0.7
+    upstream.close()
+
+
 def test_a_deadline_ends_a_watch_with_details(stub: RecordServiceStub, upstream: Upstream) -> None:
     upstream.behave(is_("IN_PROGRESS"))
     begin = time.monotonic()
