@@ -23,8 +23,8 @@ run: $(VENV)/.sandbox ## start the sandbox and the façade in front of it
 install: $(VENV)/.dev ## make .venv with everything for development
 
 test: $(VENV)/.dev $(BIN)/grpcurl $(BIN)/otelcol ## run all tests
-	@# Most tests wait more than they work: four at a time take two cores half as long.
-	$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
+	@# Most tests wait more than they work: three at a time take two cores half as long.
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 soak: $(VENV)/.dev ## load a server with mixed faults for ten minutes and see that it stays as it was
 	@$(BIN)/python tests/soak.py $(ARGS)
