@@ -164,7 +164,7 @@ def test_memory_does_not_grow_from_round_to_round(upstream: Upstream) -> None:
             resident.append(resident_kilobytes(facade.process.pid))
     print(f"resident after each round, in kB: {resident}")  # noqa: T201 - for -rP
     # The first rounds fill pools and caches. From then on the floor below the ups and downs stays where it is.
-    # The memory swings by a tenth within rounds; a leak of 2 KiB a call would add more than that.
+    # The memory swings by a tenth within rounds; a leak of 4 KiB a call would add as much.
     assert min(resident[6:]) < min(resident[2:6]) * 1.1
 
 
