@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import regex
 from botocore import exceptions
 
+from servicecatalog_grpc.aws.protocol import REQUEST_ID
 from servicecatalog_grpc.failure import Failure, Reason
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ _MESSAGES: Mapping[Reason, str] = {
 }
 
 # Without what metadata cannot carry, and no longer than any id of AWS's.
-_REQUEST_ID = regex.compile(r"[!-~]{1,128}")
+_CARRIABLE = regex.compile(r"[!-~]{1,128}")
 
 _SERVER_ERROR = 500
 _TOO_MANY_REQUESTS = 429
@@ -170,8 +171,8 @@ def request_id(answer: Mapping[str, Any]) -> str | None:
     """Return AWS's id of the request from what boto3 returned or raised, unless metadata cannot carry it."""
     http = answer.get("ResponseMetadata", {})
     # botocore leaves RequestId out where a 5xx has no body.
-    found = str(http.get("RequestId") or http.get("HTTPHeaders", {}).get("x-amzn-requestid") or "")
-    return found if _REQUEST_ID.fullmatch(found) else None
+    found = str(http.get("RequestId") or http.get("HTTPHeaders", {}).get(REQUEST_ID) or "")
+    return found if _CARRIABLE.fullmatch(found) else None
 
 
 def _failure_of_answer(error: exceptions.ClientError, *, expired: bool, write: bool) -> Failure:

@@ -14,6 +14,9 @@ class Reply(NamedTuple):
     request_id: str | None
 
 
+# AWS's id of a request: the header of its reply, and the trailing metadata in which callers get it.
+REQUEST_ID = "x-amzn-requestid"
+
 Received = TypeVar("Received")
 
 

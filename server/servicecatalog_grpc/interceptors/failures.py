@@ -10,13 +10,13 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from servicecatalog_grpc.aws.failures import internal
+from servicecatalog_grpc.aws.protocol import REQUEST_ID
 from servicecatalog_grpc.failure import Failure, Violation, invalid_request
 from servicecatalog_grpc.interceptors.handlers import Context, Decode, MaybeHandler, around
 from servicecatalog_grpc.telemetry.call import current_call
 
 # https://grpc.io/docs/guides/error/#richer-error-model
 STATUS_DETAILS = "grpc-status-details-bin"
-AWS_REQUEST_ID = "x-amzn-requestid"
 
 
 class FailureInterceptor(grpc.aio.ServerInterceptor):
@@ -58,5 +58,5 @@ async def _abort(context: Context, failure: Failure) -> None:
     status = failure.to_status()
     trailing: list[tuple[str, str | bytes]] = [(STATUS_DETAILS, status.SerializeToString())]
     if request_id := failure.metadata.get("aws_request_id"):
-        trailing.append((AWS_REQUEST_ID, request_id))
+        trailing.append((REQUEST_ID, request_id))
     await context.abort(failure.reason.code, status.message, tuple(trailing))

@@ -38,7 +38,8 @@ class Fetch:
     ) -> str | None:
         """Fill the response with AWS's answer, of all its pages if they are gathered, and return the last request's id.
 
-        See ServiceCatalog for `before_sending` and `repeat`. Raises Failure. All but the gathered items comes from the first page, which is the oldest: no record is further than its outputs.
+        See ServiceCatalog for `before_sending` and `repeat`. Raises Failure. All but the gathered items comes from the
+        first page, which is the oldest: no record is further than its outputs.
         """
         pages = operation.pages
         message, token = response, ""

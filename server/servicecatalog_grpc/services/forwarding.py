@@ -8,6 +8,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from servicecatalog_grpc.aws.deadline import Deadline
+from servicecatalog_grpc.aws.protocol import REQUEST_ID
 from servicecatalog_grpc.failure import Failure, invalid_request
 from servicecatalog_grpc.services.admission import Admission
 from servicecatalog_grpc.services.fetching import Fetch
@@ -19,8 +20,6 @@ from servicecatalog_grpc.translation.tokens import broken_keys, choose_token
 # Initial metadata: the token in force. Sending it begins the response, which neither Envoy nor a gRPC client retries
 # from then on.
 IDEMPOTENCY_TOKEN = "idempotency-token"  # noqa: S105 - a header's name
-# Trailing metadata: AWS's id of the request, under the name that AWS itself gives it.
-AWS_REQUEST_ID = "x-amzn-requestid"
 
 # Until callers can prove who they are, they are all the same one.
 _CALLER = ""
@@ -104,7 +103,7 @@ class Forwarder:
             request_id = await self._fetch(operation, members, deadline, response, before_sending=announce)
         current_call().read(response, request_id)
         if request_id:
-            context.set_trailing_metadata(((AWS_REQUEST_ID, request_id),))
+            context.set_trailing_metadata(((REQUEST_ID, request_id),))
         return response
 
 

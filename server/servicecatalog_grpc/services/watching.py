@@ -69,8 +69,8 @@ class Watches:
     ) -> None:
         """Poll each record with the operation: after `first` seconds, then ever less often, at last every `longest`.
 
-        All pollers together poll `rate` times a second at most, not counting the first look at each record, and as many at a time as `polls` lets in. `limit` watches
-        may be open at a time.
+        All pollers together poll `rate` times a second at most, not counting the first look at each record, and as many
+        at a time as `polls` lets in. `limit` watches may be open at a time.
         """
         self._fetch = fetch
         self._operation = operation
@@ -84,16 +84,6 @@ class Watches:
         self._pollers: dict[bytes, _Poller] = {}
         self._slowdown = 1.0
         self._closed = False
-
-    @property
-    def open(self) -> int:
-        """How many watches there are."""
-        return self._open
-
-    @property
-    def pollers(self) -> int:
-        """How many records are polled."""
-        return len(self._pollers)
 
     async def __call__(
         self, request: WatchRecordRequest, deadline: Deadline | None
