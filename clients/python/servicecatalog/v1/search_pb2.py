@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eservicecatalog/v1/search.proto\x12\x11servicecatalog.v1\"d\n\x11\x41\x63\x63\x65ssLevelFilter\x12\x39\n\x03key\x18\x01 \x01(\x0e\x32\'.servicecatalog.v1.AccessLevelFilterKeyR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value*\xa8\x01\n\x14\x41\x63\x63\x65ssLevelFilterKey\x12\'\n#ACCESS_LEVEL_FILTER_KEY_UNSPECIFIED\x10\x00\x12#\n\x1f\x41\x43\x43\x45SS_LEVEL_FILTER_KEY_ACCOUNT\x10\x01\x12 \n\x1c\x41\x43\x43\x45SS_LEVEL_FILTER_KEY_ROLE\x10\x02\x12 \n\x1c\x41\x43\x43\x45SS_LEVEL_FILTER_KEY_USER\x10\x03*\\\n\tSortOrder\x12\x1a\n\x16SORT_ORDER_UNSPECIFIED\x10\x00\x12\x18\n\x14SORT_ORDER_ASCENDING\x10\x01\x12\x19\n\x15SORT_ORDER_DESCENDING\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eservicecatalog/v1/search.proto\x12\x11servicecatalog.v1\"d\n\x11\x41\x63\x63\x65ssLevelFilter\x12\x39\n\x03key\x18\x01 \x01(\x0e\x32\'.servicecatalog.v1.AccessLevelFilterKeyR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value*\xa8\x01\n\x14\x41\x63\x63\x65ssLevelFilterKey\x12\'\n#ACCESS_LEVEL_FILTER_KEY_UNSPECIFIED\x10\x00\x12#\n\x1f\x41\x43\x43\x45SS_LEVEL_FILTER_KEY_ACCOUNT\x10\x01\x12 \n\x1c\x41\x43\x43\x45SS_LEVEL_FILTER_KEY_ROLE\x10\x02\x12 \n\x1c\x41\x43\x43\x45SS_LEVEL_FILTER_KEY_USER\x10\x03*\\\n\tSortOrder\x12\x1a\n\x16SORT_ORDER_UNSPECIFIED\x10\x00\x12\x18\n\x14SORT_ORDER_ASCENDING\x10\x01\x12\x19\n\x15SORT_ORDER_DESCENDING\x10\x02\x42\x85\x01\n\x1fio.github.servicecataloggrpc.v1P\x01Z`github.com/servicecatalog-grpc/servicecatalog-grpc/clients/go/servicecatalog/v1;servicecatalogv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'servicecatalog.v1.search_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\037io.github.servicecataloggrpc.v1P\001Z`github.com/servicecatalog-grpc/servicecatalog-grpc/clients/go/servicecatalog/v1;servicecatalogv1'
   _globals['_ACCESSLEVELFILTERKEY']._serialized_start=156
   _globals['_ACCESSLEVELFILTERKEY']._serialized_end=324
   _globals['_SORTORDER']._serialized_start=326
