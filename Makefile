@@ -1,6 +1,6 @@
 # Everything happens in .venv, from requirements/*.txt, which pin every package with its hashes.
 .DEFAULT_GOAL := help
-.PHONY: help run install test soak bench lint generate lock clean
+.PHONY: help run install test test-clients soak bench lint generate lock clean
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 GRPCURL := v1.9.3
 COLLECTOR := v0.158.0
+NODE_MODULES := clients/typescript/node_modules/.package-lock.json
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -22,9 +23,13 @@ run: $(VENV)/.sandbox ## start the sandbox and the façade in front of it
 
 install: $(VENV)/.dev ## make .venv with everything for development
 
-test: $(VENV)/.dev $(BIN)/grpcurl $(BIN)/otelcol ## run all tests
+test: $(VENV)/.dev $(BIN)/grpcurl $(BIN)/otelcol ## run all tests; with ARGS, those of pytest that they choose
 	@# Most tests wait more than they work: three at a time take two cores half as long.
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(if $(ARGS),,$(MAKE) --no-print-directory test-clients)
+
+test-clients: $(VENV)/.dev $(NODE_MODULES)
+	@scripts/test-clients
 
 soak: $(VENV)/.dev ## load a server with mixed faults for ten minutes and see that it stays as it was
 	@$(BIN)/python tests/soak.py $(ARGS)
@@ -33,7 +38,7 @@ bench: $(VENV)/.dev ## measure what telemetry and watches cost
 	@$(BIN)/python bench/watches.py
 	@$(BIN)/python bench/telemetry.py
 
-lint: $(VENV)/.dev ## run all static checks, drift of generated code included
+lint: $(VENV)/.dev $(BIN)/protoc-gen-go $(NODE_MODULES) ## run all static checks, drift of generated code included
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -41,9 +46,10 @@ lint: $(VENV)/.dev ## run all static checks, drift of generated code included
 	$(BIN)/buf lint
 	@scripts/check-breaking $(BIN)/buf
 	@scripts/check-generated
+	@scripts/lint-clients
 
-generate: $(VENV)/.dev ## write the stubs anew from proto/
-	@PATH="$(CURDIR)/$(BIN):$$PATH" buf generate
+generate: $(VENV)/.dev $(BIN)/protoc-gen-go $(NODE_MODULES) ## write the stubs anew from proto/
+	@scripts/generate
 
 lock: $(VENV)/.dev ## resolve requirements/*.txt anew
 	scripts/lock $(BIN)/uv $(ARGS)
@@ -76,6 +82,15 @@ $(VENV)/.dev: requirements/build.txt requirements/dev.txt pyproject.toml clients
 $(BIN)/grpcurl: | $(BIN)/python
 	@if command -v go >/dev/null; then echo "installing grpcurl $(GRPCURL)"; \
 	  GOBIN="$(CURDIR)/$(BIN)" GOFLAGS=-mod=mod go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL); fi
+
+# The generators of Go's stubs and its linter, as clients/go/tools/go.sum pins them.
+$(BIN)/protoc-gen-go: clients/go/tools/go.mod clients/go/tools/go.sum | $(BIN)/python
+	@if command -v go >/dev/null; then echo "installing the Go tools"; \
+	  GOBIN="$(CURDIR)/$(BIN)" GOFLAGS= go -C clients/go/tools install tool && touch $@; fi
+
+$(NODE_MODULES): clients/typescript/package.json clients/typescript/package-lock.json
+	@if command -v npm >/dev/null; then echo "installing the packages of clients/typescript"; \
+	  npm --prefix clients/typescript ci --no-audit --no-fund --loglevel=error && touch $@; fi
 
 # The collector's own modules replace each other, which `go install` refuses; its builder takes the same versions.
 $(BIN)/otelcol: tests/collector/manifest.yaml | $(BIN)/python
