@@ -1,0 +1,28 @@
+"""What a channel is made of, synchronous or not."""
+
+import math
+from collections.abc import Iterable
+from importlib import resources
+from typing import Any
+
+import grpc
+
+
+def transport(credentials: grpc.ChannelCredentials | None, *, plaintext: bool) -> grpc.ChannelCredentials | None:
+    """Return the credentials of a secure channel, or None for a plaintext one."""
+    if plaintext and credentials is not None:
+        raise ValueError("plaintext excludes credentials")
+    return None if plaintext else credentials or grpc.ssl_channel_credentials()
+
+
+def channel_options(options: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Return the caller's options, with the retry policy unless they bring a service config of their own."""
+    policy = resources.files("servicecatalog").joinpath("v1", "servicecatalog_grpc_service_config.json").read_text()
+    return list({"grpc.service_config": policy, **dict(options)}.items())
+
+
+def positive(default_deadline: float) -> float:
+    """Return the seconds if they can be a deadline."""
+    if not 0 < default_deadline < math.inf:
+        raise ValueError(f"default_deadline must be a positive number of seconds, not {default_deadline}")
+    return default_deadline
