@@ -7,14 +7,25 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 
 	servicecatalogv1 "github.com/servicecatalog-grpc/servicecatalog-grpc/clients/go/servicecatalog/v1"
 )
 
 const defaultDeadline = 30 * time.Second
+
+// gRPC itself would pause for up to two minutes between two attempts to connect, long after the façade is back.
+var reconnecting = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+	MinConnectTimeout: 20 * time.Second,
+}
+
+// A watch does not outlive a connection that died in silence; load balancers forget one after minutes.
+var pinging = keepalive.ClientParameters{Time: time.Minute, Timeout: 20 * time.Second}
 
 // The retry policy of all clients; `make generate` copies it from proto/.
 //
@@ -73,6 +84,8 @@ func Connect(address string, options ...Option) (*Client, error) {
 	dialOptions := append([]grpc.DialOption{
 		grpc.WithTransportCredentials(s.credentials),
 		grpc.WithDefaultServiceConfig(serviceConfig),
+		grpc.WithConnectParams(reconnecting),
+		grpc.WithKeepaliveParams(pinging),
 	}, s.dialOptions...)
 	clientConn, err := grpc.NewClient(address, dialOptions...)
 	if err != nil {

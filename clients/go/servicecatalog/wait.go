@@ -85,22 +85,21 @@ func ended(state *servicecatalogv1.WatchRecordResponse) bool {
 
 // resumable tells whether another watch may get further than the one that failed.
 func resumable(failure *Error) bool {
-	switch failure.Reason {
-	case servicecatalogv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN,
-		servicecatalogv1.ErrorReason_ERROR_REASON_UPSTREAM_UNREACHABLE,
-		servicecatalogv1.ErrorReason_ERROR_REASON_UPSTREAM_CREDENTIALS,
-		servicecatalogv1.ErrorReason_ERROR_REASON_NOT_YET_CONSISTENT,
-		servicecatalogv1.ErrorReason_ERROR_REASON_THROTTLED,
-		servicecatalogv1.ErrorReason_ERROR_REASON_OVERLOADED,
-		servicecatalogv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED:
+	if failure.Code == codes.Unavailable {
 		return true
 	}
 	if failure.ReasonName != "" {
+		switch failure.Reason {
+		case servicecatalogv1.ErrorReason_ERROR_REASON_THROTTLED,
+			servicecatalogv1.ErrorReason_ERROR_REASON_OVERLOADED,
+			servicecatalogv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED:
+			return true
+		}
 		return false
 	}
 	// The façade did not make this failure: the connection broke, or a proxy gave up.
 	switch failure.Code {
-	case codes.Unavailable, codes.Unknown, codes.Internal, codes.Canceled, codes.DeadlineExceeded, codes.Aborted:
+	case codes.Unknown, codes.Internal, codes.Canceled, codes.DeadlineExceeded, codes.Aborted:
 		return true
 	}
 	return false

@@ -12,18 +12,14 @@ from servicecatalog.v1.record_service_pb2 import WatchRecordRequest, WatchRecord
 
 _FINAL = {RecordStatus.RECORD_STATUS_SUCCEEDED, RecordStatus.RECORD_STATUS_FAILED}
 
-# What passes. A watch only reads, so it may be repeated even where nobody knows what has become of it.
+# What passes, besides UNAVAILABLE. A watch only reads, so it may be repeated even where nobody knows what has become of it.
 _REASONS = {
-    ErrorReason.ERROR_REASON_SHUTTING_DOWN,
-    ErrorReason.ERROR_REASON_UPSTREAM_UNREACHABLE,
-    ErrorReason.ERROR_REASON_UPSTREAM_CREDENTIALS,
-    ErrorReason.ERROR_REASON_NOT_YET_CONSISTENT,
     ErrorReason.ERROR_REASON_THROTTLED,
     ErrorReason.ERROR_REASON_OVERLOADED,
     ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED,
 }
+# The same where gRPC or a proxy made the failure.
 _CODES = {
-    grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.CANCELLED,
@@ -80,4 +76,6 @@ class Watching:
 
 
 def _passes(failure: Failure) -> bool:
-    return failure.reason in _REASONS or (failure.reason_name is None and failure.code() in _CODES)
+    if failure.code() == grpc.StatusCode.UNAVAILABLE:
+        return True
+    return failure.code() in _CODES if failure.reason_name is None else failure.reason in _REASONS

@@ -15,6 +15,15 @@ import { type WaitOptions, waitForRecord } from "./wait.js";
 
 const DEFAULT_DEADLINE_MS = 30_000;
 
+const CHANNEL_OPTIONS: ChannelOptions = {
+  "grpc.service_config": JSON.stringify(serviceConfig),
+  // gRPC itself would pause for up to two minutes between two attempts to connect, long after the façade is back.
+  "grpc.max_reconnect_backoff_ms": 5_000,
+  // So that a watch does not outlive a connection that died in silence; load balancers forget one after minutes.
+  "grpc.keepalive_time_ms": 60_000,
+  "grpc.keepalive_timeout_ms": 20_000,
+};
+
 /** How to reach the façade, and what every call gets. */
 export interface ConnectOptions {
   /**
@@ -32,7 +41,7 @@ export interface ConnectOptions {
    */
   defaultDeadlineMs?: number | undefined;
 
-  /** gRPC's own options of the channel. They go before what this package sets, which is `grpc.service_config`. */
+  /** gRPC's own options of the channel. They go before what this package sets: retries, reconnecting, keepalive. */
   channelOptions?: ChannelOptions | undefined;
 
   /** gRPC's own interceptors, the first outermost. They see each request with its token. */
@@ -90,7 +99,7 @@ export function connect(address: string, options: ConnectOptions = {}): Client {
   }
   const transport = options.credentials ?? (plaintext ? credentials.createInsecure() : credentials.createSsl());
   const channel = new Channel(address, transport, {
-    "grpc.service_config": JSON.stringify(serviceConfig),
+    ...CHANNEL_OPTIONS,
     ...channelOptions,
     interceptors,
   });

@@ -9,20 +9,11 @@ import type { RecordService, WatchRecordResponse } from "./gen/servicecatalog/v1
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 5_000;
 
-/** The façade's reasons that the next watch may not meet. */
-const PASSING_REASONS = new Set([
-  ErrorReason.SHUTTING_DOWN,
-  ErrorReason.UPSTREAM_UNREACHABLE,
-  ErrorReason.UPSTREAM_CREDENTIALS,
-  ErrorReason.NOT_YET_CONSISTENT,
-  ErrorReason.THROTTLED,
-  ErrorReason.OVERLOADED,
-  ErrorReason.DEADLINE_EXCEEDED,
-]);
+/** The façade's reasons that the next watch may not meet, besides those of UNAVAILABLE. */
+const PASSING_REASONS = new Set([ErrorReason.THROTTLED, ErrorReason.OVERLOADED, ErrorReason.DEADLINE_EXCEEDED]);
 
 /** The codes with which gRPC and proxies end a call when a connection breaks or a server goes away. */
 const PASSING_CODES = new Set([
-  status.UNAVAILABLE,
   status.UNKNOWN,
   status.INTERNAL,
   status.CANCELLED,
@@ -72,6 +63,9 @@ function hasEnded({ recordDetail }: WatchRecordResponse): boolean {
 }
 
 function passes(failure: Failure): boolean {
+  if (failure.code === status.UNAVAILABLE) {
+    return true;
+  }
   return failure.reasonName === undefined ? PASSING_CODES.has(failure.code) : PASSING_REASONS.has(failure.reason);
 }
 
