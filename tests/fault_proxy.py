@@ -1,12 +1,14 @@
 """A proxy between the façade and the sandbox that loses, delays and garbles, so that the state behind it stays real."""
 
 import http.client
+import json
 import random
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from typing import Any
 from urllib.parse import urlsplit
 
 from upstream import Behaviour, Request, Upstream, abort, error, hang_up, reply
@@ -32,9 +34,9 @@ FAULTS = (
 
 
 class FaultProxy:
-    """Forwards what it gets to the endpoint, except where `choose` names a fault for a request."""
+    """Forwards what it gets to the endpoint, except where `choose` names a fault, or a behaviour, for a request."""
 
-    def __init__(self, endpoint_url: str, choose: Callable[[Request], str | None]) -> None:
+    def __init__(self, endpoint_url: str, choose: Callable[[Request], str | Behaviour | None]) -> None:
         self._address = urlsplit(endpoint_url)
         self._choose = choose
         self._upstream = Upstream()
@@ -45,10 +47,21 @@ class FaultProxy:
     def close(self) -> None:
         self._upstream.close()
 
+    def altering(self, change: Callable[[Any], Any]) -> Behaviour:
+        """Return what forwards a request and answers with what `change` makes of the answer's JSON."""
+
+        def behaviour(connection: socket.socket, request: Request) -> None:
+            _, _, body = self._forward(request).partition(b"\r\n\r\n")
+            reply(body=change(json.loads(body)))(connection, request)
+
+        return behaviour
+
     def _handle(self, connection: socket.socket, request: Request) -> None:
         fault = self._choose(request)
         if fault is None:
             connection.sendall(self._forward(request))
+        elif not isinstance(fault, str):
+            fault(connection, request)
         else:
             self.faults.append(fault)
             self._do(fault, request)(connection, request)

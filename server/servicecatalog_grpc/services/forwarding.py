@@ -16,6 +16,7 @@ from servicecatalog_grpc.telemetry.call import current_call
 from servicecatalog_grpc.translation.pairing import Operation
 from servicecatalog_grpc.translation.rules import broken_rules
 from servicecatalog_grpc.translation.tokens import broken_keys, choose_token
+from servicecatalog_grpc.translation.unknown import unknown_fields
 
 # Initial metadata: the token in force. Sending it begins the response, which neither Envoy nor a gRPC client retries
 # from then on.
@@ -70,6 +71,8 @@ class Forwarder:
         metadata = tuple(context.invocation_metadata() or ())
 
         violations = [
+            # First, because what is missing may be what is not known.
+            *(unknown_fields(request) if operation.token is not None else ()),
             *operation.request.check(request, ""),
             *broken_rules(request),
             *broken_keys(operation, metadata),

@@ -16,6 +16,9 @@ export const serviceConfig = {
         "backoffMultiplier": 2,
         "retryableStatusCodes": ["UNAVAILABLE"]
       }
+    },
+    {
+      "name": [{ "service": "servicecatalog.v1.RecordService", "method": "WatchRecord" }]
     }
   ]
 };
