@@ -3,12 +3,20 @@
 from contextvars import ContextVar
 from typing import NamedTuple
 
+# What people and policies call whoever has no identity.
+ANONYMOUS = "anonymous"
+
 
 class Caller(NamedTuple):
     """One caller. `identity` is empty where nothing proves one; `role` is empty for the server's own AWS credentials."""
 
     identity: str = ""
     role: str = ""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.identity or ANONYMOUS
 
 
 _current: ContextVar[Caller] = ContextVar("caller", default=Caller())  # noqa: B039 - a tuple, which nobody changes
