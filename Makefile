@@ -1,6 +1,6 @@
 # Everything happens in .venv, from requirements/*.txt, which pin every package with its hashes.
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-clients soak bench lint generate lock clean
+.PHONY: help run install test test-clients image soak bench lint generate lock clean
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 GRPCURL := v1.9.3
 COLLECTOR := v0.158.0
+KUSTOMIZE := v5.7.1
 NODE_MODULES := clients/typescript/node_modules/.package-lock.json
 
 help: ## say what there is
@@ -23,13 +24,16 @@ run: $(VENV)/.sandbox ## start the sandbox and the façade in front of it
 
 install: $(VENV)/.dev ## make .venv with everything for development
 
-test: $(VENV)/.dev $(BIN)/grpcurl $(BIN)/otelcol ## run all tests; with ARGS, those of pytest that they choose
+test: $(VENV)/.dev $(BIN)/grpcurl $(BIN)/otelcol $(BIN)/kustomize ## run all tests; with ARGS, those of pytest that they choose
 	@# Most tests wait more than they work: three at a time take two cores half as long.
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory test-clients)
 
 test-clients: $(VENV)/.dev $(NODE_MODULES)
 	@scripts/test-clients
+
+image: $(VENV)/.dev $(VENV)/base.tar ## build the image on a base made here, as root with buildah and debootstrap, and test it
+	$(BIN)/python -m pytest tests/test_image.py $(ARGS)
 
 soak: $(VENV)/.dev ## load a server with mixed faults for ten minutes and see that it stays as it was
 	@$(BIN)/python tests/soak.py $(ARGS)
@@ -46,16 +50,18 @@ lint: $(VENV)/.dev $(BIN)/protoc-gen-go $(NODE_MODULES) ## run all static checks
 	$(BIN)/buf lint
 	@scripts/check-breaking $(BIN)/buf
 	@scripts/check-generated
+	@$(BIN)/python scripts/settings_table.py --check
 	@scripts/lint-clients
 
-generate: $(VENV)/.dev $(BIN)/protoc-gen-go $(NODE_MODULES) ## write the stubs anew from proto/
+generate: $(VENV)/.dev $(BIN)/protoc-gen-go $(NODE_MODULES) ## write the stubs anew from proto/, and the table of settings
 	@scripts/generate
+	@$(BIN)/python scripts/settings_table.py
 
 lock: $(VENV)/.dev ## resolve requirements/*.txt anew
 	scripts/lock $(BIN)/uv $(ARGS)
 
-clean: ## remove .venv
-	rm -rf $(VENV)
+clean: ## remove .venv and all that was built
+	rm -rf $(VENV) build clients/java/target clients/typescript/node_modules clients/typescript/dist clients/typescript/build
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("servicecatalog-grpc needs Python 3.11 or newer; set PYTHON=…")'
@@ -82,6 +88,13 @@ $(VENV)/.dev: requirements/build.txt requirements/dev.txt pyproject.toml clients
 $(BIN)/grpcurl: | $(BIN)/python
 	@if command -v go >/dev/null; then echo "installing grpcurl $(GRPCURL)"; \
 	  GOBIN="$(CURDIR)/$(BIN)" GOFLAGS=-mod=mod go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL); fi
+
+$(BIN)/kustomize: | $(BIN)/python
+	@if command -v go >/dev/null; then echo "installing kustomize $(KUSTOMIZE)"; \
+	  GOBIN="$(CURDIR)/$(BIN)" GOFLAGS=-mod=mod go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE); fi
+
+$(VENV)/base.tar: scripts/base-image | $(BIN)/python
+	scripts/base-image $@
 
 # The generators of Go's stubs and its linter, as clients/go/tools/go.sum pins them.
 $(BIN)/protoc-gen-go: clients/go/tools/go.mod clients/go/tools/go.sum | $(BIN)/python

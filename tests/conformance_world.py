@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -30,6 +31,7 @@ FACADES: Mapping[str, tuple[str, ...]] = {
     "default": (),
     "one attempt": _ONE_ATTEMPT,
     "restarted": _ONE_ATTEMPT,
+    "policy": (*_ONE_ATTEMPT, "--policy", str(Path(__file__).with_name("conformance") / "policy.yaml")),
     # One turn in 20 s.
     "slow pace": (*_ONE_ATTEMPT, "--aws-rate", "ProvisionProduct=0.05"),
     "no credentials": _ONE_ATTEMPT,

@@ -110,3 +110,8 @@ def serve(endpoint_url: str, *flags: str) -> Facade:
 
 def logged(facade: Facade, text: str) -> bool:
     return any(text in line for line in facade.log)
+
+
+def peers(facade: Facade) -> set[str]:
+    """Return the connections by which calls came, as far as these have ended."""
+    return {match[1] for line in facade.log if (match := re.search(r'"peer": "([^"]*)"', line))}

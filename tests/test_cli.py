@@ -46,7 +46,7 @@ def variable(flag: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), ["serve", "sandbox", "health", "--version"]),
+        ((), ["serve", "sandbox", "health", "policy", "--version"]),
         (("serve",), ["--listen", "--max-writes", "$SERVICECATALOG_GRPC_MAX_WRITES", "AWS_REGION"]),
         (("sandbox",), ["--listen", "--aws-listen", "$SERVICECATALOG_GRPC_AWS_LISTEN", "127.0.0.1:4566"]),
         (("health",), ["--address", "--service", "127.0.0.1:50051"]),
@@ -96,6 +96,12 @@ BAD_VALUES = [
     ("serve", "--listen", "unix:", "path"),
     ("serve", "--listen", "unix:/nonexistent/socket", "directory that exists"),
     ("serve", "--listen", "unix:" + "x" * 108, "107 bytes"),
+    ("serve", "--tls-certificate", "/nonexistent/tls.crt", "--tls-key"),
+    ("serve", "--tls-key", "/nonexistent/tls.key", "--tls-certificate"),
+    ("serve", "--tls-client-ca", "/nonexistent/ca.crt", "--tls-certificate"),
+    ("serve", "--keepalive-time", "0", "1 to 604800"),
+    ("serve", "--max-connection-age", "-1", "0 to 604800"),
+    ("serve", "--max-connection-age-grace", "never", "number"),
     ("serve", "--default-deadline", "soon", "number"),
     ("serve", "--default-deadline", "0", "at least 0.001"),
     ("serve", "--default-deadline", "nan", "a number"),
@@ -114,6 +120,8 @@ BAD_VALUES = [
     ("serve", "--max-attempts", "11", "1 to 10"),
     ("serve", "--grace", "x", "number"),
     ("serve", "--grace", "-1", "at least 0"),
+    ("serve", "--forwarded-client-cert", "believe", "ignore or trust"),
+    ("serve", "--policy", "/nonexistent/policy.yaml", "No such file"),
     ("serve", "--log-level", "loud", "debug, info, warning, error"),
     ("sandbox", "--aws-listen", "unix:/tmp/socket", "HOST:PORT"),
     ("sandbox", "--record-seconds", "x", "number"),
@@ -214,6 +222,14 @@ def test_a_flag_wins_over_its_variable_and_the_variable_over_the_default() -> No
     assert grace() == "30"
     assert grace(SERVICECATALOG_GRPC_GRACE="7") == "7"
     assert grace("--grace", "3", SERVICECATALOG_GRPC_GRACE="7") == "3"
+
+
+def test_a_variable_that_is_no_setting_is_told() -> None:
+    variables = {f"SERVICECATALOG_GRPC_{name}": "x" for name in ("POLCY", "TLS_CA", "AWS_LISTEN")}
+    with Facade(*SERVE, env=environment(**variables)) as facade:
+        assert facade.stop() == OK
+    (warning,) = (line for line in facade.log if "not a setting" in line)
+    assert "SERVICECATALOG_GRPC_POLCY " in warning  # the others are of other commands
 
 
 def test_a_flag_wins_over_a_variable_that_cannot_be_used() -> None:

@@ -13,6 +13,7 @@ import grpc
 import pytest
 import yaml
 from calls import ANSWER, provision
+from certificates import DAY, Authority
 from facade import COMMAND, Facade, environment
 from otlp import collector, wait_for
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,6 +23,7 @@ from upstream import Upstream, error
 ROOT = Path(__file__).parent.parent
 OBSERVABILITY = ROOT / "deploy" / "observability"
 SERVE = ("serve", "--listen", "127.0.0.1:0")
+AUTHORITY = Authority()
 METHOD = "servicecatalog.v1.ProvisioningService/ProvisionProduct"
 
 
@@ -39,13 +41,15 @@ def credentials_for(directory: Path, seconds: float) -> dict[str, str]:
 def served(upstream: Upstream, directory: Path) -> Iterator[Facade]:
     env = environment(upstream.url, **credentials_for(directory, 3600))
     del env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]
-    with Facade(*SERVE, "--metrics-listen", "127.0.0.1:0", env=env) as facade:
+    certificate, key = AUTHORITY.issue("127.0.0.1", ends=DAY).write(directory, "server")
+    flags = ("--tls-certificate", str(certificate), "--tls-key", str(key))
+    with Facade(*SERVE, "--metrics-listen", "127.0.0.1:0", *flags, env=env) as facade:
         yield facade
 
 
-def make_calls(address: str, upstream: Upstream) -> None:
+def make_calls(channel: grpc.Channel, upstream: Upstream) -> None:
     """Make one call each that goes well, that breaks a rule, that is throttled at first, and that AWS refuses."""
-    with grpc.insecure_channel(address) as channel:
+    with channel:
         stub = ProvisioningServiceStub(channel)
         upstream.behave(ANSWER)
         stub.ProvisionProduct(provision(provision_token="secret-token"))
@@ -68,7 +72,8 @@ def scrape(facade: Facade) -> str:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with closing(Upstream()) as upstream, served(upstream, tmp_path_factory.mktemp("metrics")) as facade:
-        make_calls(facade.address, upstream)
+        credentials = grpc.ssl_channel_credentials(AUTHORITY.pem)
+        make_calls(grpc.secure_channel(facade.address, credentials), upstream)
         wait_for(lambda: 'rpc_response_status_code="NOT_FOUND"' in scrape(facade))
         yield scrape(facade)
 
@@ -108,6 +113,8 @@ def test_every_call_and_every_attempt_is_counted(exported: str) -> None:
         for kind in ("write", "read"):
             assert value(exported, f"servicecatalog_grpc_calls_{name}", servicecatalog_grpc_class=kind) == 0
     assert 3500 < value(exported, "servicecatalog_grpc_credentials_expiry_seconds") <= 3600
+    day = DAY.total_seconds()
+    assert day - 100 < value(exported, "servicecatalog_grpc_certificate_expiry_seconds") <= day
 
 
 def test_no_label_has_an_id_or_anything_of_a_caller(exported: str) -> None:
@@ -201,7 +208,7 @@ def test_the_collector_gets_the_metrics_with_exemplars_that_name_traces(tmp_path
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         }
         with Facade(*SERVE, env=environment(upstream.url, **variables)) as facade:
-            make_calls(facade.address, upstream)
+            make_calls(grpc.insecure_channel(facade.address), upstream)
             assert facade.stop() == 0
         metrics = received.metrics()
         traces = {span.trace for span in received.spans()}

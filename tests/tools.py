@@ -1,7 +1,8 @@
-"""Programs that some tests need and that not every machine has."""
+"""What some tests need and not every machine has."""
 
 import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -19,3 +20,12 @@ def need(name: str) -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return found
+
+
+def need_ipv6() -> None:
+    """Skip the test where the machine has no IPv6."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            pass
+    except OSError as error:
+        pytest.skip(f"no IPv6: {error}")

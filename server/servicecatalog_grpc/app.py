@@ -4,14 +4,10 @@ import asyncio
 import logging
 import os
 import signal
-import socket
-from collections.abc import Callable, Iterable, Sequence
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import grpc
 import grpc.aio
-from botocore.client import BaseClient
-from botocore.exceptions import BotoCoreError, NoRegionError
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
@@ -26,14 +22,20 @@ from servicecatalog.v1 import (
     record_service_pb2_grpc,
 )
 
-from servicecatalog_grpc.aws.client import BotoServiceCatalog, make_client, takes_credentials
-from servicecatalog_grpc.aws.credentials import KeptCredentials
+from servicecatalog_grpc.aws.connecting import connect, make_service_catalog
 from servicecatalog_grpc.aws.pace import Pace
-from servicecatalog_grpc.config import Settings, SettingsError
+from servicecatalog_grpc.aws.protocol import ServiceCatalog
+from servicecatalog_grpc.aws.roles import Roles
+from servicecatalog_grpc.config import Settings, SettingsError, StartError, unknown_variables
 from servicecatalog_grpc.interceptors.draining import DrainInterceptor
 from servicecatalog_grpc.interceptors.failures import FailureInterceptor
+from servicecatalog_grpc.interceptors.identity import IdentityInterceptor
 from servicecatalog_grpc.interceptors.telemetry import TelemetryInterceptor
+from servicecatalog_grpc.listening import Listener
+from servicecatalog_grpc.policy.documents import DocumentError
+from servicecatalog_grpc.policy.following import PolicyInForce
 from servicecatalog_grpc.services.admission import Admission
+from servicecatalog_grpc.services.authorizing import Authorization
 from servicecatalog_grpc.services.catalog import CatalogService
 from servicecatalog_grpc.services.fetching import Fetch
 from servicecatalog_grpc.services.forwarding import Forwarder
@@ -69,17 +71,6 @@ _LAST_MOMENT_SECONDS = 0.5
 # Who has been refused so long ago calls elsewhere by now; gRPC would cancel a call that arrives while it stops.
 _QUIET_SECONDS = 0.1
 
-_OPTIONS = (
-    # CloudFormation takes 200 parameters of up to 4 KiB, and Service Catalog 50 tags: less than 900 KiB in all.
-    ("grpc.max_receive_message_length", 1024 * 1024),
-    # Two servers on one port would share its connections, and each would look as if it lost half of its calls.
-    ("grpc.so_reuseport", 0),
-)
-
-
-class StartError(Exception):
-    """The server cannot start. The text is one line."""
-
 
 async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain within the grace and return.
@@ -88,56 +79,40 @@ async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     ends the process at once. Raises StartError or SettingsError.
     """
     stop = _stop_on_signals()
+    listener = Listener(settings)
+    policy = _policy(settings)
     stop_telemetry = _start_telemetry(settings)
     health_servicer = health.aio.HealthServicer()
     readiness = _Readiness(health_servicer)
-    credentials, client = _connect(settings, readiness)
-    operations, drift = pair_services(SERVICES, client.meta.service_model)
+    aws = connect(readiness, _threads(settings))
+    operations, drift = pair_services(SERVICES, aws.service_catalog.meta.service_model)
     for member in drift:
         logger.warning("AWS has %s, which the contract lacks", member)
-    service_catalog = BotoServiceCatalog(
-        client,
-        credentials,
-        _pace(settings, operations.values()),
-        threads=_threads(settings),
-        max_attempts=settings.max_attempts,
-    )
-    writes = Admission(settings.max_writes, settings.max_waiting)
-    reads = Admission(settings.max_reads, settings.max_waiting)
-    # As many polls as wait for a turn: there is one for each record that is watched.
-    polls = Admission(_POLLS, settings.max_watches)
-    observe_load({"write": writes, "read": reads, "poll": polls})
-    observe_credentials(credentials.seconds_left)
-    fetch = Fetch(service_catalog)
-    watches = Watches(
-        fetch,
-        operations[record_service_pb2.WatchRecordRequest.DESCRIPTOR.full_name],
-        polls=polls,
-        limit=settings.max_watches,
-        first=settings.poll_first,
-        longest=settings.poll_longest,
-        rate=settings.poll_rate,
-    )
-    forward = Forwarder(
-        operations,
-        fetch,
-        writes=writes,
-        reads=reads,
-        default_deadline=settings.default_deadline,
-    )
+    pace = _pace(settings, operations.values())
+    service_catalog = make_service_catalog(aws, pace, threads=_threads(settings), max_attempts=settings.max_attempts)
+    observe_credentials(aws.credentials.seconds_left, service_catalog.seconds_left)
 
     telemetry, draining = TelemetryInterceptor(), DrainInterceptor()
-    server = grpc.aio.server(interceptors=(telemetry, FailureInterceptor(), draining), options=_OPTIONS)
-    _add_services(server, forward, watches)
+    server = grpc.aio.server(
+        # The caller is known before anything can fail: a request that cannot be read is told of with who sent it.
+        interceptors=(
+            telemetry,
+            IdentityInterceptor(trust_forwarded=settings.trusts_forwarded),
+            FailureInterceptor(),
+            draining,
+        ),
+        options=listener.options,
+    )
+    watches = _add_services(server, settings, operations, service_catalog, policy)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     _add_reflection(server)
-    address = _bind(server, settings.listen)
+    address = listener.bind(server)
     telemetry.serve_on(address)
     await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     await readiness.set(ready=False)
     await server.start()
-    await asyncio.to_thread(credentials.start, timeout=_CREDENTIALS_SECONDS)
-    logger.info("settings", extra={"fields": effective_settings(settings, os.environ)})
+    await asyncio.to_thread(aws.credentials.start, timeout=_CREDENTIALS_SECONDS)
+    _log_settings(settings)
     logger.info("serving on %s", address)
     on_ready(address)
 
@@ -151,7 +126,9 @@ async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         await _drain(draining, service_catalog, settings.grace)
         draining.end_streams()
         await server.stop(0)
-    credentials.stop()
+    listener.close()
+    policy.stop()
+    aws.credentials.stop()
     service_catalog.close()
     logger.info("stopped")
     stop_telemetry()
@@ -159,13 +136,53 @@ async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         raise StartError("the gRPC server ended by itself")
 
 
-def _add_services(server: grpc.aio.Server, forward: Forwarder, watches: Watches) -> None:
+def _log_settings(settings: Settings) -> None:
+    logger.info("settings", extra={"fields": effective_settings(settings, os.environ)})
+    for variable in unknown_variables(os.environ):
+        logger.warning("%s is not a setting of this version and has no effect", variable)
+
+
+def _add_services(
+    server: grpc.aio.Server,
+    settings: Settings,
+    operations: Mapping[str, Operation],
+    service_catalog: ServiceCatalog,
+    policy: PolicyInForce,
+) -> Watches:
+    """Add the services to the server, and return the watches that one of them keeps."""
+    writes = Admission(settings.max_writes, settings.max_waiting)
+    reads = Admission(settings.max_reads, settings.max_waiting)
+    # As many polls as wait for a turn: there is one for each record that is watched.
+    polls = Admission(_POLLS, settings.max_watches)
+    observe_load({"write": writes, "read": reads, "poll": polls})
+    fetch = Fetch(service_catalog)
+    watches = Watches(
+        fetch,
+        operations[record_service_pb2.WatchRecordRequest.DESCRIPTOR.full_name],
+        polls=polls,
+        limit=settings.max_watches,
+        first=settings.poll_first,
+        longest=settings.poll_longest,
+        rate=settings.poll_rate,
+    )
+    describe = operations[provisioned_product_service_pb2.DescribeProvisionedProductRequest.DESCRIPTOR.full_name]
+    authorization = Authorization(policy, fetch, describe, reads)
+    forward = Forwarder(
+        operations,
+        fetch,
+        authorization,
+        writes=writes,
+        reads=reads,
+        default_deadline=settings.default_deadline,
+    )
+
     provisioning_service_pb2_grpc.add_ProvisioningServiceServicer_to_server(ProvisioningService(forward), server)
-    record_service_pb2_grpc.add_RecordServiceServicer_to_server(RecordService(forward, watches), server)
+    record_service_pb2_grpc.add_RecordServiceServicer_to_server(RecordService(forward, authorization, watches), server)
     catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogService(forward), server)
     provisioned_product_service_pb2_grpc.add_ProvisionedProductServiceServicer_to_server(
         ProvisionedProductService(forward), server
     )
+    return watches
 
 
 def _add_reflection(server: grpc.aio.Server) -> None:
@@ -185,7 +202,7 @@ def _add_reflection(server: grpc.aio.Server) -> None:
         )
 
 
-async def _drain(draining: DrainInterceptor, service_catalog: BotoServiceCatalog, grace: float) -> None:
+async def _drain(draining: DrainInterceptor, service_catalog: Roles, grace: float) -> None:
     """Refuse new calls and wait for those in flight, for so many seconds at most."""
     draining.drain()
     last_moment = min(_LAST_MOMENT_SECONDS, grace / 2)
@@ -221,6 +238,14 @@ class _Readiness:
             await self._servicer.set(name, response.SERVING if ready else response.NOT_SERVING)
 
 
+def _policy(settings: Settings) -> PolicyInForce:
+    """Return the policy of the settings. Raises SettingsError."""
+    try:
+        return PolicyInForce(settings.policy)
+    except DocumentError as error:
+        raise SettingsError(f"--policy: {error}") from None
+
+
 def _stop_on_signals() -> asyncio.Event:
     """Return an event that the first SIGTERM or SIGINT sets. The second one ends the process."""
     stop = asyncio.Event()
@@ -236,25 +261,6 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def _connect(settings: Settings, on_change: Callable[[bool], None]) -> tuple[KeptCredentials, BaseClient]:
-    """Return the boto3 client of the standard chain, and its credentials. Raises StartError."""
-    credentials = KeptCredentials(on_change, lambda: takes_credentials(client))
-    try:
-        client = make_client(credentials, max_connections=_threads(settings))
-    except NoRegionError:
-        raise StartError("no AWS region: set AWS_REGION, or region in the AWS profile") from None
-    except (BotoCoreError, ValueError) as error:
-        raise StartError(f"no AWS client: {error}") from error
-    endpoint = client.meta.endpoint_url
-    try:
-        usable = urlsplit(endpoint).scheme in {"http", "https"} and urlsplit(endpoint).port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise StartError(f"no AWS client: the endpoint must be http://HOST[:PORT] or https://…, is {endpoint!r}")
-    return credentials, client
-
-
 def _threads(settings: Settings) -> int:
     """Return how many calls to AWS may be at work at a time; each has a thread and a connection."""
     return settings.max_writes + settings.max_reads + _POLLS
@@ -267,25 +273,3 @@ def _pace(settings: Settings, operations: Iterable[Operation]) -> Pace:
         if name not in names:
             raise SettingsError(f"--aws-rate: must name {', '.join(sorted(names))}, is {settings.aws_rate!r}")
     return Pace(settings.aws_rates)
-
-
-def _bind(server: grpc.aio.Server, listen: str) -> str:
-    """Bind the server to the address and return it with its real port. Raises StartError."""
-    if listen.startswith("unix:") and _somebody_listens(listen.removeprefix("unix:")):
-        # gRPC would take the socket away from its server.
-        raise StartError(f"cannot listen on {listen!r}: the socket is in use")
-    try:
-        port = server.add_insecure_port(listen)
-    except RuntimeError:
-        raise StartError(f"cannot listen on {listen!r}: the address is in use, or cannot be bound here") from None
-    host, separator, _ = listen.rpartition(":")
-    return listen if listen.startswith("unix:") else f"{host}{separator}{port}"
-
-
-def _somebody_listens(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-    return True

@@ -1,4 +1,4 @@
-"""The command line: `serve`, `sandbox` and `health`."""
+"""The command line: `serve`, `sandbox`, `health` and `policy check`."""
 
 import argparse
 import asyncio
@@ -7,12 +7,16 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import NoReturn
 
 from servicecatalog_grpc.config import (
+    ENVIRONMENT_PREFIX,
+    HealthSettings,
     SandboxSettings,
     Settings,
     SettingsError,
+    StartError,
     add_flags,
     read_settings,
     split_address,
@@ -74,9 +78,25 @@ def _parser() -> argparse.ArgumentParser:
         description="Ask a running server by the gRPC health protocol. Exits 0 if it serves, 1 if not.",
         allow_abbrev=False,
     )
-    health.add_argument("--address", default=Settings.listen, help="where it serves (default %(default)s)")
-    health.add_argument("--service", default="", help="a service's full name; without one, the server as a whole")
+    add_flags(health, HealthSettings)
     health.set_defaults(run=_health)
+
+    policy = commands.add_parser("policy", help="see what a policy decides", allow_abbrev=False)
+    check = policy.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "check",
+        help="explain what a policy decides on a call, or see that it has no mistakes",
+        description="Explain what a policy decides on a call. Exits 0 if it allows the call, 1 if not. Without --identity "
+        "and --method, only see that the policy has no mistakes. Of a call that gives a provisioned product by its id, or "
+        "asks for a record, give the names that these have at AWS.",
+        allow_abbrev=False,
+    )
+    check.add_argument("--policy", required=True, metavar="FILE", help="the policy, in YAML")
+    check.add_argument("--identity", help="who calls: a SPIFFE ID, a DNS name or anonymous")
+    check.add_argument("--method", help="the RPC, such as ProvisionProduct")
+    check.add_argument("--product-name", metavar="NAME", help="the product, if the call gives it by name")
+    check.add_argument("--product-id", metavar="ID", help="the product, if the call gives it by id")
+    check.add_argument("--provisioned-product-name", metavar="NAME", help="the provisioned product")
+    check.set_defaults(run=_check_policy)
     return parser
 
 
@@ -120,25 +140,58 @@ def _run(settings: Settings, on_ready: Callable[[str], None]) -> int:
 
     try:
         asyncio.run(app.serve(settings, on_ready))
-    except app.StartError as error:
+    except StartError as error:
         return _complain(error, _FAILED)
     return _OK
 
 
 def _health(options: argparse.Namespace) -> int:
     import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    with grpc.insecure_channel(options.address) as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]  # the stubs lack it
-                health_pb2.HealthCheckRequest(service=options.service), timeout=5
-            )
-        except grpc.RpcError as error:
-            return _complain(f"{options.address}: {error.code().name}", _FAILED)
-    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    from servicecatalog_grpc.health import SERVING, ask, reachable
+
+    settings = read_settings(HealthSettings, options)
+    address = settings.address or reachable(os.environ.get(f"{ENVIRONMENT_PREFIX}LISTEN") or Settings.listen)
+    try:
+        status = ask(address, settings)
+    except grpc.RpcError as error:
+        return _complain(f"{address}: {error.code().name}", _FAILED)
     print(status)
-    return _OK if status == "SERVING" else _FAILED
+    return _OK if status == SERVING else _FAILED
+
+
+def _check_policy(options: argparse.Namespace) -> int:
+    from servicecatalog_grpc.caller import ANONYMOUS
+    from servicecatalog_grpc.policy.documents import DocumentError
+    from servicecatalog_grpc.policy.explaining import explain
+    from servicecatalog_grpc.policy.loading import load_policy
+    from servicecatalog_grpc.policy.targets import METHODS, Facet, facets_of
+
+    given = {
+        Facet.PRODUCT_NAME: options.product_name,
+        Facet.PRODUCT_ID: options.product_id,
+        Facet.PROVISIONED_PRODUCT_NAME: options.provisioned_product_name,
+    }
+    named = {facet: name for facet, name in given.items() if name}
+    try:
+        policy = load_policy(Path(options.policy))
+    except DocumentError as error:
+        return _complain(error, _USAGE)
+    if not (options.identity or options.method or named):
+        print(f"{options.policy}: no mistakes")
+        return _OK
+    if not (options.identity and options.method):
+        return _complain(
+            "--identity and --method: give both, or neither to see only whether the policy is good", _USAGE
+        )
+    if options.method not in METHODS:
+        return _complain(f"--method: must be one of {', '.join(sorted(METHODS))}, is {options.method!r}", _USAGE)
+    if not named.keys() <= facets_of(options.method) or {Facet.PRODUCT_NAME, Facet.PRODUCT_ID} <= named.keys():
+        return _complain(f"--method: no call of {options.method} names all that is given", _USAGE)
+    identity = "" if options.identity == ANONYMOUS else options.identity
+    allowed, reasons = explain(policy, identity, options.method, named)
+    print("\n".join(["allowed" if allowed else "denied", *reasons]))
+    return _OK if allowed else _FAILED
 
 
 def _start_logging(settings: Settings) -> None:

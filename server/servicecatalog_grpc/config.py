@@ -15,13 +15,19 @@ ENVIRONMENT_PREFIX = "SERVICECATALOG_GRPC_"
 # Python's own int and float take more: digits of other scripts, and `1_000`.
 _NUMBER = re.compile(r"[-+]?[0-9.]+(?:e[-+]?[0-9]+)?", re.ASCII | re.IGNORECASE)
 
+_FORWARDED = ("ignore", "trust")
 _LEVELS = ("debug", "info", "warning", "error")
 _MAX_PORT = 65535
+_MAX_SECONDS = 7 * 24 * 3600  # gRPC counts milliseconds in 31 bits, which is more than three weeks
 _MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less the final NUL
 
 
 class SettingsError(Exception):
     """A setting that cannot be used. The text is one line that names the setting."""
+
+
+class StartError(Exception):
+    """The server cannot start. The text is one line."""
 
 
 def _setting(default: Any, help_text: str, metavar: str) -> Any:
@@ -33,6 +39,16 @@ class Settings:
     """How to serve. Raises SettingsError at construction. AWS's own settings stay with AWS's standard variables."""
 
     listen: str = _setting("127.0.0.1:50051", "where to serve gRPC: HOST:PORT, [IPV6]:PORT or unix:PATH", "ADDRESS")
+    tls_certificate: str = _setting("", "the server's certificate chain, in PEM; plaintext if empty", "FILE")
+    tls_key: str = _setting("", "its private key, in PEM", "FILE")
+    tls_client_ca: str = _setting("", "authorities of callers' certificates, in PEM; callers then need one", "FILE")
+    policy: str = _setting("", "who may do what, in YAML; everybody everything if empty", "FILE")
+    forwarded_client_cert: str = _setting(
+        "ignore", f"{_FORWARDED[0]} or {_FORWARDED[1]} x-forwarded-client-cert from loopback or a Unix socket", "HOW"
+    )
+    keepalive_time: float = _setting(60.0, "seconds of silence on a connection until the server pings", "SECONDS")
+    max_connection_age: float = _setting(0.0, "seconds until callers are asked to connect anew; never if 0", "SECONDS")
+    max_connection_age_grace: float = _setting(60.0, "seconds after that until calls still open break", "SECONDS")
     default_deadline: float = _setting(25.0, "deadline of calls that set none, in seconds", "SECONDS")
     max_writes: int = _setting(32, "calls at a time that change something; each takes a thread", "COUNT")
     max_reads: int = _setting(32, "calls at a time that only read; each takes a thread", "COUNT")
@@ -49,6 +65,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         _check_address("listen", self.listen, unix=True)
+        for name in ("tls_certificate", "tls_key", "tls_client_ca", "policy"):
+            _check_path(name, getattr(self, name))
+        _check_pair(self.tls_certificate, self.tls_key)
+        if self.tls_client_ca and not self.tls_certificate:
+            raise SettingsError(f"{_flag('tls_client_ca')}: needs {_flag('tls_certificate')} and {_flag('tls_key')}")
+        if self.forwarded_client_cert not in _FORWARDED:
+            raise SettingsError(
+                f"{_flag('forwarded_client_cert')}: must be {' or '.join(_FORWARDED)}, is {self.forwarded_client_cert!r}"
+            )
+        _check_number("keepalive_time", self.keepalive_time, least=1, most=_MAX_SECONDS)
+        _check_number("max_connection_age", self.max_connection_age, least=0, most=_MAX_SECONDS)
+        _check_number("max_connection_age_grace", self.max_connection_age_grace, least=0, most=_MAX_SECONDS)
         _check_number("default_deadline", self.default_deadline, least=0.001)
         _check_number("max_writes", self.max_writes, least=1, most=1024)
         _check_number("max_reads", self.max_reads, least=1, most=1024)
@@ -79,6 +107,11 @@ class Settings:
         return rates
 
     @property
+    def trusts_forwarded(self) -> bool:
+        """Whether a proxy beside the server may say who calls."""
+        return self.forwarded_client_cert == "trust"
+
+    @property
     def logging_level(self) -> int:
         """The log level as the logging module counts it."""
         return int(getattr(logging, self.log_level.upper()))
@@ -97,10 +130,29 @@ class SandboxSettings(Settings):
         _check_number("record_seconds", self.record_seconds, least=0, most=3600)
 
 
-S = TypeVar("S", bound=Settings)
+@dataclass(frozen=True, kw_only=True)
+class HealthSettings:
+    """Whom to ask for its health, and how. Raises SettingsError at construction."""
+
+    address: str = _setting(
+        "", f"where the server is; where ${ENVIRONMENT_PREFIX}LISTEN or {Settings.listen} says, if empty", "ADDRESS"
+    )
+    service: str = _setting("", "a service's full name; the server as a whole if empty", "NAME")
+    tls_ca: str = _setting("", "authorities of the server's certificate, in PEM", "FILE")
+    tls_certificate: str = _setting(
+        "", "certificate chain to show to it, in PEM; without authorities, also the one that it has to have", "FILE"
+    )
+    tls_key: str = _setting("", "private key of that certificate, in PEM", "FILE")
+    tls_name: str = _setting("", "name in the server's certificate, if not the host of its address", "NAME")
+
+    def __post_init__(self) -> None:
+        _check_pair(self.tls_certificate, self.tls_key)
 
 
-def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None:
+S = TypeVar("S", Settings, SandboxSettings, HealthSettings)
+
+
+def add_flags(parser: argparse.ArgumentParser, settings: type[Settings | HealthSettings]) -> None:
     """Give the parser one flag per setting; its help names default and variable."""
     for each in fields(settings):
         variable = ENVIRONMENT_PREFIX + each.name.upper()
@@ -122,6 +174,18 @@ def read_settings(settings: type[S], flags: argparse.Namespace, environment: Map
         elif variable in environment:
             values[each.name] = _parse(each, environment[variable], f"${variable}")
     return settings(**values)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return the variables that look like settings and are none: misspelt ones, or those of another version.
+
+    They are no error, because Kubernetes makes such variables for a Service of the name `servicecatalog-grpc`
+    (https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables).
+    """
+    known = {
+        ENVIRONMENT_PREFIX + each.name.upper() for kind in (SandboxSettings, HealthSettings) for each in fields(kind)
+    }
+    return sorted(name for name in environment if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -174,6 +238,16 @@ def _check_address(name: str, address: str, *, unix: bool) -> None:
     except ValueError:
         forms = "HOST:PORT, [IPV6]:PORT or unix:PATH" if unix else "HOST:PORT or [IPV6]:PORT"
         raise SettingsError(f"{_flag(name)}: must be {forms}, is {address!r}") from None
+
+
+def _check_pair(certificate: str, key: str) -> None:
+    if bool(certificate) != bool(key):
+        raise SettingsError(f"{_flag('tls_certificate')} and {_flag('tls_key')}: one needs the other")
+
+
+def _check_path(name: str, path: str) -> None:
+    if not path.isprintable():
+        raise SettingsError(f"{_flag(name)}: must be a path, is {path!r}")
 
 
 def _check_number(name: str, value: float, *, least: float, most: float = math.inf) -> None:

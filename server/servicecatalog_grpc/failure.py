@@ -40,6 +40,7 @@ class Reason(Enum):
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED", StatusCode.DEADLINE_EXCEEDED
     RECORD_ACCESS_LOST = "RECORD_ACCESS_LOST", StatusCode.PERMISSION_DENIED
     SHUTTING_DOWN = "SHUTTING_DOWN", StatusCode.UNAVAILABLE
+    CALLER_NOT_ALLOWED = "CALLER_NOT_ALLOWED", StatusCode.PERMISSION_DENIED
     UNMAPPED_AWS_ERROR = "UNMAPPED_AWS_ERROR", StatusCode.UNKNOWN
     INTERNAL = "INTERNAL", StatusCode.INTERNAL
 
@@ -79,14 +80,14 @@ class Failure(Exception):
         """
         super().__init__(message)
         self.reason = reason
-        self.message = _shorten(message, MAX_MESSAGE_BYTES)
+        self.message = shorten(message, MAX_MESSAGE_BYTES)
         self.violations = violations
         self.retry_after = retry_after
         self.metadata = dict(metadata or {})
 
     def with_metadata(self, **metadata: str | None) -> "Failure":
-        """Add what is known by now; what is None stays out. Returns the failure itself."""
-        self.metadata |= {key: value for key, value in metadata.items() if value}
+        """Add what is known by now; what is None stays out, and what is there stays. Returns the failure itself."""
+        self.metadata = {key: value for key, value in metadata.items() if value} | self.metadata
         return self
 
     def again(self) -> "Failure":
@@ -104,7 +105,7 @@ class Failure(Exception):
 
         See https://google.aip.dev/193 for what each is for.
         """
-        metadata = {key: _shorten(value, _MAX_METADATA_BYTES) for key, value in self.metadata.items()}
+        metadata = {key: shorten(value, _MAX_METADATA_BYTES) for key, value in self.metadata.items()}
         details: list[Message] = [
             error_details_pb2.ErrorInfo(reason=self.reason.name, domain=DOMAIN, metadata=metadata)
         ]
@@ -147,7 +148,7 @@ def _pack(message: Message) -> any_pb2.Any:
     return packed
 
 
-def _shorten(text: str, limit: int) -> str:
+def shorten(text: str, limit: int) -> str:
     """Return the text in at most so many bytes of UTF-8, with an ellipsis where something is missing."""
     encoded = text.encode(errors="replace")
     if len(encoded) <= limit:

@@ -3,22 +3,19 @@
 import asyncio
 import json
 import logging
-import os
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
-import botocore.session
 from botocore import xform_name
 from botocore.client import BaseClient
-from botocore.config import Config
+from botocore.credentials import ReadOnlyCredentials
 
 from servicecatalog_grpc.aws import failures
-from servicecatalog_grpc.aws.connections import Attempt, attempting, watch_connections
-from servicecatalog_grpc.aws.credentials import KeptCredentials
+from servicecatalog_grpc.aws.connections import Attempt, attempting
+from servicecatalog_grpc.aws.credentials import KeySource
 from servicecatalog_grpc.aws.deadline import Deadline
 from servicecatalog_grpc.aws.pace import Pace
 from servicecatalog_grpc.aws.protocol import Received, Reply
@@ -30,8 +27,8 @@ from servicecatalog_grpc.translation.values import GarbledReplyError
 
 logger = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT_SECONDS = 5
 _NO_RECORD = "rec-credentials-check"
+_PROBE_SECONDS = 10.0
 _GARBLED = "Garbled"
 _MAX_BACKOFF_SECONDS = 5.0
 
@@ -47,6 +44,9 @@ _RETRIED: Mapping[Reason, float] = {
     Reason.NOT_YET_CONSISTENT: 2.0,
 }
 
+# The longest wait before a repeat with other keys than those that AWS has refused, in seconds.
+_OTHER_KEYS_SECONDS = 0.2
+
 # Once the outcome of an attempt is unknown, these of a later one no longer mean that nothing happened.
 _SAYS_NOTHING_HAPPENED = frozenset(
     {
@@ -56,37 +56,12 @@ _SAYS_NOTHING_HAPPENED = frozenset(
         Reason.THROTTLED,
         Reason.UPSTREAM_UNREACHABLE,
         Reason.UPSTREAM_CREDENTIALS,
+        Reason.SHUTTING_DOWN,
         Reason.NOT_YET_CONSISTENT,
         Reason.OPERATION_IN_PROGRESS,
         Reason.ACCESS_DENIED,
     }
 )
-
-
-def make_client(credentials: KeptCredentials, max_connections: int) -> BaseClient:
-    """Return the boto3 client, made once at start-up. Region, endpoint and the rest come from AWS's standard variables.
-
-    Raises BotoCoreError or ValueError where they cannot be used.
-    """
-    session = botocore.session.Session()
-    session.register_component("credential_provider", credentials)
-    config = Config(
-        connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-        max_pool_connections=max_connections,
-        # The repeats are BotoServiceCatalog's: botocore's own would sleep in a thread, repeat on LimitExceededException,
-        # and know nothing of the caller's deadline.
-        retries={"mode": "standard", "total_max_attempts": 1},
-        tcp_keepalive=True,
-    )
-    client: BaseClient = boto3.Session(
-        # boto3 reads AWS_DEFAULT_REGION only; every other SDK reads AWS_REGION
-        # (https://docs.aws.amazon.com/sdkref/latest/guide/feature-region.html).
-        region_name=os.environ.get("AWS_REGION") or None,
-        botocore_session=session,
-    ).client("servicecatalog", config=config)
-    watch_connections(client)
-    client.meta.events.register("before-parse.service-catalog", _mark_garbled)
-    return client
 
 
 def _mark_garbled(response_dict: Mapping[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
@@ -106,10 +81,11 @@ def _whole(reply: Reply) -> Reply:
     return reply
 
 
-def takes_credentials(client: BaseClient) -> bool:
-    """Ask AWS, by reading a record that does not exist, whether it takes the client's credentials."""
+def takes_credentials(client: BaseClient, keys: ReadOnlyCredentials) -> bool:
+    """Ask AWS, by reading a record that does not exist, whether it takes the keys."""
+    describe = client.describe_record  # type: ignore[attr-defined]  # made by boto3 from AWS's model
     try:
-        client.describe_record(Id=_NO_RECORD)  # type: ignore[attr-defined]  # made by boto3 from AWS's model
+        attempting(Attempt(Deadline(_PROBE_SECONDS), keys)).run(describe, Id=_NO_RECORD)
     except Exception as error:  # noqa: BLE001 - see BotoServiceCatalog
         failure = failures.failure_of(error, sent=True, expired=False, write=False)
         return failure.reason not in (Reason.UPSTREAM_CREDENTIALS, Reason.UPSTREAM_UNREACHABLE)
@@ -117,18 +93,29 @@ def takes_credentials(client: BaseClient) -> bool:
 
 
 class BotoServiceCatalog:
-    """A ServiceCatalog that sends each attempt through boto3 in a thread of its own pool."""
+    """A ServiceCatalog that sends each attempt through its own boto3 client, in a thread."""
 
     def __init__(
-        self, client: BaseClient, credentials: KeptCredentials, pace: Pace, *, threads: int, max_attempts: int
+        self,
+        client: BaseClient,
+        credentials: KeySource,
+        pace: Pace,
+        threads: ThreadPoolExecutor,
+        *,
+        max_attempts: int,
+        role: str = "",
     ) -> None:
-        """Take a client of `make_client` with its credentials; `max_attempts` counts the first one."""
+        """Take a client of `make_client` for itself, and the threads to send in, which others use too.
+
+        `max_attempts` counts the first one. `role` is what the credentials stand for; empty: the server itself.
+        """
+        client.meta.events.register("before-parse.service-catalog", _mark_garbled)
         self._client = client
         self._credentials = credentials
         self._pace = pace
         self._max_attempts = max_attempts
-        self._where = where_attributes(client)
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aws")
+        self._where = where_attributes(client, role)
+        self._threads = threads
         self._attempts: set[Attempt] = set()
         self._stopping = False
 
@@ -139,9 +126,8 @@ class BotoServiceCatalog:
             attempt.cut()
 
     def close(self) -> None:
-        """Stop, and let the threads go."""
+        """Stop, and let the connections go."""
         self.stop()
-        self._threads.shutdown(cancel_futures=True)
         self._client.close()
 
     async def call(
@@ -155,7 +141,7 @@ class BotoServiceCatalog:
         repeat: bool = True,
     ) -> Received:
         """See ServiceCatalog."""
-        await self._take_turn(operation, deadline)
+        await self._take_turn(operation, deadline, repeat=repeat)
         await before_sending()
         call = _Call(operation, members, deadline)
         attempt = 0
@@ -166,13 +152,14 @@ class BotoServiceCatalog:
             except Failure as error:
                 failure = error
             if call.unknown and failure.reason in _SAYS_NOTHING_HAPPENED:
-                failure = failures.lost(write=True).with_metadata(**failure.metadata)
+                known = {**failure.metadata, "aws_operation": operation.name}
+                failure = failures.lost(write=True).with_metadata(**known)
             elif call.unknown and failure.reason == Reason.DEADLINE_EXCEEDED:
                 failure = failures.deadline_exceeded(sent=True)
             call.unknown = call.unknown or failure.reason == Reason.OUTCOME_UNKNOWN
-            if failure.reason == Reason.UPSTREAM_CREDENTIALS:
-                self._credentials.refuse()
-            delay = self._delay(failure, attempt, operation)
+            delay = self._delay(failure, attempt, other_keys=call.other_keys)
+            if delay is not None:
+                delay = max(delay, self._pace.wait(operation.name))
             if delay is None or delay >= deadline.remaining() or self._stopping or not repeat:
                 raise failure
             self._pace.take(operation.name)
@@ -184,12 +171,11 @@ class BotoServiceCatalog:
             if self._stopping:
                 raise failure
 
-    async def _take_turn(self, operation: Operation, deadline: Deadline) -> None:
+    async def _take_turn(self, operation: Operation, deadline: Deadline, *, repeat: bool) -> None:
         """Wait until the first attempt may go. Raises Failure where it may not go in time, or not at all."""
         if not deadline.remaining():
             raise failures.deadline_exceeded(sent=False)
-        if not self._credentials.there:
-            raise failures.no_credentials()
+        await self._get_keys(deadline, repeat=repeat)
         wait = self._pace.wait(operation.name)
         if wait >= deadline.remaining():
             raise failures.overloaded(wait)
@@ -198,19 +184,45 @@ class BotoServiceCatalog:
         if self._stopping:
             raise failures.shutting_down()
 
-    def _delay(self, failure: Failure, attempt: int, operation: Operation) -> float | None:
+    async def _get_keys(self, deadline: Deadline, *, repeat: bool) -> None:
+        """Wait until there are keys to sign with. Raises Failure.
+
+        What a repeat may mend is repeated here already: once the first attempt is announced, the caller's proxy can no
+        longer go elsewhere.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                await self._credentials.keys(deadline)
+            except Failure as failure:
+                delay = self._delay(failure, attempt)
+                if self._stopping:
+                    raise failures.shutting_down() from None
+                if delay is None or delay >= deadline.remaining() or not repeat:
+                    raise
+            else:
+                return
+            await asyncio.sleep(delay)
+
+    def _delay(self, failure: Failure, attempt: int, *, other_keys: bool = False) -> float | None:
         """Return how many seconds to wait before the next attempt, or None for none: exponential, with full jitter.
 
         See https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
         """
-        first = _RETRIED.get(failure.reason)
+        first = _RETRIED.get(failure.reason, _OTHER_KEYS_SECONDS if other_keys else None)
         if first is None or attempt == self._max_attempts:
             return None
-        backoff = random.uniform(0, min(_MAX_BACKOFF_SECONDS, first * 2 ** (attempt - 1)))
-        return max(backoff, self._pace.wait(operation.name))
+        return random.uniform(0, min(_MAX_BACKOFF_SECONDS, first * 2 ** (attempt - 1)))
 
     async def _attempt(self, call: "_Call", number: int, receive: Callable[[Reply], Received]) -> Received:
-        attempt = Attempt(call.deadline)
+        call.other_keys = False
+        try:
+            keys = await self._credentials.keys(call.deadline)
+        except asyncio.CancelledError:
+            call.log_if_unknown()
+            raise
+        attempt = Attempt(call.deadline, keys)
         current_call().attempts += 1
         running = self._threads.submit(attempting(attempt).run, self._send, call, number, attempt)
         watchdog = asyncio.get_running_loop().call_later(call.deadline.remaining(), attempt.expire)
@@ -218,6 +230,10 @@ class BotoServiceCatalog:
         running.add_done_callback(lambda _: self._attempts.discard(attempt))
         try:
             reply = await _outcome(running, call)
+        except Failure as error:
+            if error.reason == Reason.UPSTREAM_CREDENTIALS:
+                call.other_keys = self._credentials.refuse(keys)
+            raise
         finally:
             watchdog.cancel()
         try:
@@ -245,12 +261,17 @@ class BotoServiceCatalog:
 
 @dataclass
 class _Call:
-    """One call with all its attempts. `unknown` says that the outcome of one of them is."""
+    """One call with all its attempts.
+
+    `unknown` says that the outcome of one of them is. `other_keys` says that AWS refused the keys of the last one, and
+    may take those of the next.
+    """
 
     operation: Operation
     members: Mapping[str, Any]
     deadline: Deadline
     unknown: bool = False
+    other_keys: bool = False
 
     @property
     def write(self) -> bool:

@@ -1,4 +1,4 @@
-"""The connections of the boto3 client, which an attempt can watch and cut.
+"""The connections of a boto3 client, which an attempt can watch and cut.
 
 botocore's timeouts bound each read, so that a server which sends a byte now and then holds a thread for ever, and they
 do not say whether a failed request had left. Both are known at the socket.
@@ -17,6 +17,7 @@ from botocore.awsrequest import (
     AWSHTTPSConnectionPool,
 )
 from botocore.client import BaseClient
+from botocore.credentials import ReadOnlyCredentials
 
 from servicecatalog_grpc.aws.deadline import Deadline
 
@@ -24,11 +25,12 @@ from servicecatalog_grpc.aws.deadline import Deadline
 class Attempt:
     """One HTTP request, from the connection that it opens or takes to the last byte of its reply.
 
-    `sent` says whether any of it may have left this host. `expired` says whether the deadline ended it.
+    `keys` sign it. `sent` says whether any of it may have left this host. `expired` says whether the deadline ended it.
     """
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, keys: ReadOnlyCredentials) -> None:
         self.deadline = deadline
+        self.keys = keys
         self.sent = False
         self.expired = False
         self._connection: _Watched | None = None
@@ -133,7 +135,12 @@ def watch_connections(client: BaseClient) -> None:
         "https": _WatchedHTTPSConnectionPool,
     }
     session._manager.pool_classes_by_scheme = session._pool_classes_by_scheme  # noqa: SLF001
-    client.meta.events.register("request-created.service-catalog", _bound_read)
+    client.meta.events.register("request-created", _bound_read)
+
+
+def current_attempt() -> Attempt | None:
+    """Return the attempt of the calling context."""
+    return _current.get()
 
 
 def attempting(attempt: Attempt) -> contextvars.Context:

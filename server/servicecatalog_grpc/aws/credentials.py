@@ -8,10 +8,13 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Protocol
 
 import botocore.session
 from botocore.credentials import Credentials, ReadOnlyCredentials, RefreshableCredentials
-from botocore.exceptions import NoCredentialsError
+
+from servicecatalog_grpc.aws import failures
+from servicecatalog_grpc.aws.deadline import Deadline
 
 logger = logging.getLogger(__name__)
 
@@ -21,15 +24,24 @@ _REFRESH_SECONDS = 60.0
 _RETRY_SECONDS = 5.0
 
 
-class KeptCredentials(Credentials):
-    """Credentials of the standard chain, refreshed in the background. Asking for them never blocks.
+class KeySource(Protocol):
+    """Where calls get the keys that sign them."""
+
+    async def keys(self, deadline: Deadline) -> ReadOnlyCredentials:
+        """Return the keys for a call, and wait for them until its deadline at most. Raises Failure."""
+
+    def refuse(self, keys: ReadOnlyCredentials) -> bool:
+        """Take note that AWS refused these keys, and return whether there may be others at once."""
+
+
+class KeptCredentials:
+    """The server's own credentials, of the standard chain, refreshed in the background. Asking for them never blocks.
 
     They work until they are missing or expired, or AWS refuses them.
     """
 
-    def __init__(self, on_change: Callable[[bool], None], probe: Callable[[], bool]) -> None:
+    def __init__(self, on_change: Callable[[bool], None], probe: Callable[[ReadOnlyCredentials], bool]) -> None:
         """`on_change` hears, from a thread, whether the credentials work. `probe` asks AWS whether it takes them."""
-        super().__init__("", "", method="kept")
         self._on_change = on_change
         self._probe = probe
         self._source: Credentials | None = None
@@ -41,20 +53,12 @@ class KeptCredentials(Credentials):
         self._stopped = False
         self._thread = threading.Thread(target=self._keep, name="credentials", daemon=True)
 
-    def load_credentials(self) -> "KeptCredentials":
-        """Return these credentials: to a botocore session this is its credential provider."""
-        return self
-
-    def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        """Return the keys as they are now. Raises NoCredentialsError."""
-        if self._frozen is None:
-            raise NoCredentialsError
-        return self._frozen
-
-    @property
-    def there(self) -> bool:
-        """Whether there are credentials to send a call with."""
-        return self._frozen is not None
+    async def keys(self, deadline: Deadline) -> ReadOnlyCredentials:  # noqa: ARG002 - there is nothing to wait for
+        """Return the keys as they are now. Raises Failure."""
+        frozen = self._frozen
+        if frozen is None:
+            raise failures.no_credentials()
+        return frozen
 
     def seconds_left(self) -> float | None:
         """Return how long the credentials are good for, or None if they do not expire or are not there."""
@@ -71,11 +75,12 @@ class KeptCredentials(Credentials):
         self._stopped = True
         self._wake.set()
 
-    def refuse(self) -> None:
+    def refuse(self, keys: ReadOnlyCredentials) -> bool:  # noqa: ARG002 - newer ones are of the same source
         """Take note that AWS refused them: they do not work until it takes them again."""
         if not self._refused:
             self._refused = True
             self._wake.set()
+        return False
 
     def _keep(self) -> None:
         while not self._stopped:
@@ -101,7 +106,7 @@ class KeptCredentials(Credentials):
             if not isinstance(self._source, RefreshableCredentials) or self._source.refresh_needed(refresh_in=0):
                 self._frozen = None
         if self._refused and self._frozen is not None:
-            self._refused = not self._probe()
+            self._refused = not self._probe(self._frozen)
 
     def _describe(self) -> str:
         if self._frozen is None:

@@ -140,6 +140,19 @@ def no_credentials() -> Failure:
     return _own(Reason.UPSTREAM_CREDENTIALS)
 
 
+def role_not_taken(failure: Failure) -> Failure:
+    """Return what the failure of an AssumeRole means to the caller: nothing else was asked of AWS on its behalf.
+
+    AWS's own words stay here: they name the role of the server, its account and those of the caller's role.
+    """
+    if failure.reason == Reason.UPSTREAM_UNREACHABLE:
+        failure = Failure(failure.reason, "AWS STS could not be reached; nothing happened", metadata=failure.metadata)
+    elif failure.reason not in (Reason.THROTTLED, Reason.UPSTREAM_CREDENTIALS, Reason.INTERNAL):
+        message = "AWS does not let this server take the role that the policy gives the caller; nothing happened"
+        failure = Failure(Reason.UPSTREAM_CREDENTIALS, message, metadata=failure.metadata)
+    return failure.with_metadata(aws_operation="AssumeRole")
+
+
 def overloaded(retry_after: float) -> Failure:
     """Return the failure of a call that this server does not take now; the caller may repeat it in so many seconds."""
     return Failure(Reason.OVERLOADED, _MESSAGES[Reason.OVERLOADED], retry_after=retry_after)

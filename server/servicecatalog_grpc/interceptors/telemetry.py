@@ -24,9 +24,12 @@ from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import SpanKind, Status
 from opentelemetry.trace import StatusCode as SpanStatus
 
+from servicecatalog_grpc.caller import ANONYMOUS
+from servicecatalog_grpc.failure import Reason
 from servicecatalog_grpc.interceptors.handlers import Context, MaybeHandler, around
 from servicecatalog_grpc.telemetry import instruments
 from servicecatalog_grpc.telemetry.call import (
+    CALLER,
     PROVISIONED_PRODUCT_ID,
     RECORD_ID,
     TOKEN_DIGEST,
@@ -167,6 +170,7 @@ class _Observed(AbstractAsyncContextManager[None]):
         peer = unquote(self._context.peer()) if self._context is not None else None
         details = {
             "client.address": _host(peer),
+            CALLER: call.caller if call.caller != ANONYMOUS else None,
             "aws.request_id": call.aws_request_id,
             RECORD_ID: call.record_id,
             PROVISIONED_PRODUCT_ID: call.provisioned_product_id,
@@ -177,7 +181,8 @@ class _Observed(AbstractAsyncContextManager[None]):
         # All at once: what is set later costs more than what a span has from its beginning.
         self._span.set_attributes({**ending, **{name: value for name, value in details.items() if value}})
         instruments.call_duration.record(seconds, {"rpc.system.name": "grpc", "rpc.method": method, **ending})
-        if call.reason and not call.attempts:
+        # Some calls the policy can refuse only when AWS has told what they are about.
+        if call.reason and (not call.attempts or call.reason == Reason.CALLER_NOT_ALLOWED.name):
             instruments.refusals.add(1, {"rpc.method": method, _REASON: call.reason})
         self._span.end()
         access.log(

@@ -54,6 +54,7 @@ def enter_sandbox(environment: MutableMapping[str, str], url: str) -> None:
         AWS_SECRET_ACCESS_KEY=SECRET_ACCESS_KEY,
         AWS_REGION=REGION,
         AWS_ENDPOINT_URL_SERVICE_CATALOG=url,
+        AWS_ENDPOINT_URL_STS=url,
         NO_PROXY=host,
         no_proxy=host,
     )

@@ -9,8 +9,10 @@ from google.protobuf.message import Message
 
 from servicecatalog_grpc.aws.deadline import Deadline
 from servicecatalog_grpc.aws.protocol import REQUEST_ID
+from servicecatalog_grpc.caller import current_caller
 from servicecatalog_grpc.failure import Failure, invalid_request
 from servicecatalog_grpc.services.admission import Admission
+from servicecatalog_grpc.services.authorizing import Authorization
 from servicecatalog_grpc.services.fetching import Fetch
 from servicecatalog_grpc.telemetry.call import current_call
 from servicecatalog_grpc.translation.pairing import Operation
@@ -21,9 +23,6 @@ from servicecatalog_grpc.translation.unknown import unknown_fields
 # Initial metadata: the token in force. Sending it begins the response, which neither Envoy nor a gRPC client retries
 # from then on.
 IDEMPOTENCY_TOKEN = "idempotency-token"  # noqa: S105 - a header's name
-
-# Until callers can prove who they are, they are all the same one.
-_CALLER = ""
 
 # How much of the caller's time is kept back, so that an answer that the deadline passed still gets there with its token:
 # the way back, and what gRPC adds when it rounds a deadline up for the wire.
@@ -43,6 +42,7 @@ class Forwarder:
         self,
         operations: Mapping[str, Operation],
         fetch: Fetch,
+        authorization: Authorization,
         *,
         writes: Admission,
         reads: Admission,
@@ -51,6 +51,7 @@ class Forwarder:
         """Take the operations by the full name of their request, and the deadline, in seconds, of calls without one."""
         self._operations = operations
         self._fetch = fetch
+        self._authorization = authorization
         self._writes = writes
         self._reads = reads
         self._default_deadline = default_deadline
@@ -58,16 +59,24 @@ class Forwarder:
     async def __call__(self, request: Message, context: Context, response: type[Response]) -> Response:
         """Forward the request and return the response, which is of the given class."""
         operation = self._operations[request.DESCRIPTOR.full_name]
+        deadline = deadline_of(context) or Deadline(self._default_deadline)
+        # Before the request is looked at: who may not make the call learns nothing of its rules.
+        await self._authorization.check_request(request, deadline)
         sent: dict[str, str] = {}
         try:
-            return await self._forward(operation, request, context, response(), sent)
+            return await self._forward(operation, request, context, deadline, response(), sent)
         except Failure as failure:
             raise failure.with_metadata(aws_operation=operation.name, **sent) from None
 
     async def _forward(
-        self, operation: Operation, request: Message, context: Context, response: Response, sent: dict[str, str]
+        self,
+        operation: Operation,
+        request: Message,
+        context: Context,
+        deadline: Deadline,
+        response: Response,
+        sent: dict[str, str],
     ) -> Response:
-        deadline = deadline_of(context) or Deadline(self._default_deadline)
         metadata = tuple(context.invocation_metadata() or ())
 
         violations = [
@@ -84,7 +93,7 @@ class Forwarder:
         current_call().read(request)
 
         members = operation.request.to_aws(request)
-        token = choose_token(operation, request, metadata, _CALLER)
+        token = choose_token(operation, request, metadata, current_caller())
         if operation.token is not None and token is not None:
             members[operation.token.member] = token.value
             current_call().take_token(token)

@@ -1,7 +1,8 @@
 """Follows records to their end: one poller per record, however many watch it.
 
 AWS offers no waiter for records, charges for each call and throttles. So whoever watches a record shares one poller with
-all who watch the same, and all pollers share one rate.
+all who watch the same, and all pollers share one rate. Callers with an AWS role of their own share with nobody: what IAM
+shows to one caller is for that one.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from servicecatalog.v1.record_service_pb2 import WatchRecordRequest, WatchRecord
 from servicecatalog_grpc.aws.deadline import Deadline
 from servicecatalog_grpc.aws.failures import internal, overloaded, shutting_down
 from servicecatalog_grpc.aws.pace import Pace
+from servicecatalog_grpc.caller import Caller, current_caller, set_caller
 from servicecatalog_grpc.failure import Failure, Reason, invalid_request
 from servicecatalog_grpc.services.admission import Admission
 from servicecatalog_grpc.services.fetching import Fetch
@@ -81,7 +83,7 @@ class Watches:
         self._pace = Pace({_POLL: rate})
         self._turn = asyncio.Lock()
         self._open = 0
-        self._pollers: dict[bytes, _Poller] = {}
+        self._pollers: dict[tuple[Caller, bytes], _Poller] = {}
         self._slowdown = 1.0
         self._closed = False
 
@@ -99,10 +101,13 @@ class Watches:
             raise shutting_down()
         if self._open >= self._limit:
             raise overloaded(retry_after=random.uniform(*_RETRY_SECONDS))
-        key = request.SerializeToString(deterministic=True)
+        caller = current_caller()
+        # Without a role, AWS is asked by the server itself, whoever watches.
+        asking = caller if caller.role else Caller()
+        key = asking, request.SerializeToString(deterministic=True)
         poller = self._pollers.get(key)
         if poller is None or poller.ended:
-            poller = self._pollers[key] = _Poller(self._poll(request))
+            poller = self._pollers[key] = _Poller(self._poll(request), asking)
         self._open += 1
         poller.watchers += 1
         try:
@@ -197,14 +202,16 @@ def _end_of(failure: Failure, *, seen: bool, failed: int, seconds: float) -> Fai
 class _Poller:
     """Runs one record's polls in a task of its own, and tells all its watchers what they return."""
 
-    def __init__(self, states: AsyncIterator[WatchRecordResponse]) -> None:
+    def __init__(self, states: AsyncIterator[WatchRecordResponse], asking: Caller) -> None:
         self.watchers = 0
         self._version = 0
         self._state = WatchRecordResponse()
         self._failure: Failure | None = None
         self._news = asyncio.Event()
         # In a context of its own: it is of all watchers, and not a part of the first one's call and trace.
-        self._task = asyncio.create_task(self._run(states), context=contextvars.Context())
+        context = contextvars.Context()
+        context.run(set_caller, asking)
+        self._task = asyncio.create_task(self._run(states), context=context)
 
     @property
     def ended(self) -> bool:

@@ -28,23 +28,26 @@ _tracer = trace.get_tracer("servicecatalog_grpc")
 _CODE = re.compile(r"[A-Za-z0-9.]{1,64}")
 
 
-def where_attributes(client: BaseClient) -> dict[str, str | int]:
-    """Return the attributes that say where the client's calls go."""
+def where_attributes(client: BaseClient, role: str = "") -> dict[str, str | int]:
+    """Return the attributes that say where the client's calls go, and in which AWS role if not as the server itself."""
     endpoint = urlsplit(client.meta.endpoint_url)
     port = endpoint.port or {"http": 80}.get(endpoint.scheme, 443)
     return {
         "cloud.region": client.meta.region_name,
         "server.address": endpoint.hostname or "",
         "server.port": port,
+        **({instruments.ROLE: role} if role else {}),
     }
 
 
 class ObservedAttempt:
     """An attempt from its beginning to `answered` or `failed`, in the thread that makes it."""
 
-    def __init__(self, operation: str, number: int, where: Mapping[str, str | int]) -> None:
+    def __init__(
+        self, operation: str, number: int, where: Mapping[str, str | int], service: str = "ServiceCatalog"
+    ) -> None:
         """Begin. `number` counts from 1, `where` is what `where_attributes` returned."""
-        self._method = f"ServiceCatalog/{operation}"
+        self._method = f"{service}/{operation}"
         self._number = number
         self._where = where
         self._began = time.time_ns()

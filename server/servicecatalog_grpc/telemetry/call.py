@@ -11,14 +11,14 @@ from typing import Any
 import regex
 from opentelemetry import trace
 
+from servicecatalog_grpc.caller import ANONYMOUS
 from servicecatalog_grpc.failure import Failure, Violation
 from servicecatalog_grpc.telemetry import instruments
 from servicecatalog_grpc.translation.tokens import Token
 from servicecatalog_grpc.translation.values import Entries, Items, Structure
 
-# Until callers can prove who they are.
-ANONYMOUS = "anonymous"
-
+# The conventions have names for people only: `enduser.id` and `user.id`.
+CALLER = "servicecatalog.caller"
 RECORD_ID = "servicecatalog.record.id"
 PROVISIONED_PRODUCT_ID = "servicecatalog.provisioned_product.id"
 TOKEN_DIGEST = "servicecatalog.token.digest"  # noqa: S105 - an attribute's name

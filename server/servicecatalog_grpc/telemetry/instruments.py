@@ -12,6 +12,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 CLASS = "servicecatalog_grpc.class"
+ROLE = "servicecatalog.aws.role"
 TOKEN_SOURCE = "servicecatalog.token.source"  # noqa: S105 - an attribute's name
 
 # The boundaries that the conventions advise:
@@ -40,7 +41,7 @@ throttles = _meter.create_counter(
 refusals = _meter.create_counter(
     "servicecatalog_grpc.refusals",
     unit="{call}",
-    description="Calls that ended before anything was sent to AWS, by method and reason.",
+    description="Calls that this server refused, by method and reason: before anything was done for them at AWS.",
 )
 
 # Each write takes one, and a count of our own costs a tenth of what the SDK's does.
@@ -81,13 +82,30 @@ def observe_load(classes: Mapping[str, Load]) -> None:
     )
 
 
-def observe_credentials(seconds_left: Callable[[], float | None]) -> None:
-    """Measure how long the AWS credentials are good for from now on; None means for ever."""
+def observe_credentials(own: Callable[[], float | None], roles: Callable[[], Mapping[str, float]]) -> None:
+    """Measure how long the AWS credentials are good for from now on: the server's own, None for ever, and those of roles."""
+
+    def measure() -> Iterable[tuple[float, Mapping[str, str]]]:
+        if (left := own()) is not None:
+            yield left, {}
+        for role, left in roles().items():
+            yield left, {ROLE: role}
+
     _gauge(
         "servicecatalog_grpc.credentials.expiry",
         "s",
-        "How long the AWS credentials are good for; absent for those that do not expire.",
-        lambda: () if (left := seconds_left()) is None else ((left, {}),),
+        "How long the AWS credentials are good for, by role if not the server's own; absent for those that do not expire.",
+        measure,
+    )
+
+
+def observe_certificate(seconds_left: Callable[[], float]) -> None:
+    """Measure how long the server's TLS certificate is valid for from now on."""
+    _gauge(
+        "servicecatalog_grpc.certificate.expiry",
+        "s",
+        "How long the server's TLS certificate is valid for; absent without TLS.",
+        lambda: ((seconds_left(), {}),),
     )
 
 

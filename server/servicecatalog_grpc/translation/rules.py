@@ -25,13 +25,13 @@ _HISTORY_KEYS = ("product", "provisionedproduct")
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html: a path of printable ASCII, then a name.
 _NAME = r"[A-Za-z0-9_+=,.@-]+"
 _ARN = r"arn:aws(?:-[a-z]+)*:{service}::[0-9]{{12}}:{resource}"
-_ROLE = _ARN.format(service="iam", resource=rf"role/(?:[!-~]+/)?{_NAME}")
+ROLE_ARN = _ARN.format(service="iam", resource=rf"role/(?:[!-~]+/)?{_NAME}")
 _USER = _ARN.format(service="iam", resource=rf"user/(?:[!-~]+/)?{_NAME}")
 _ASSUMED_ROLE = _ARN.format(service="sts", resource=rf"assumed-role/{_NAME}/{_NAME}")
 _PROPERTY_ARNS = {
-    "LAUNCH_ROLE": (regex.compile(_ROLE), "the ARN of an IAM role"),
+    "LAUNCH_ROLE": (regex.compile(ROLE_ARN), "the ARN of an IAM role"),
     "OWNER": (
-        regex.compile(rf"{_USER}|{_ROLE}|{_ASSUMED_ROLE}"),
+        regex.compile(rf"{_USER}|{ROLE_ARN}|{_ASSUMED_ROLE}"),
         "the ARN of an IAM user, an IAM role or an STS assumed role",
     ),
 }

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from google.protobuf.message import Message
 
+from servicecatalog_grpc.caller import Caller
 from servicecatalog_grpc.failure import Violation
 from servicecatalog_grpc.translation.pairing import Operation
 
@@ -39,25 +40,27 @@ class Token(NamedTuple):
     source: TokenSource
 
 
-def choose_token(operation: Operation, request: Message, metadata: Metadata, caller: str) -> Token | None:
+def choose_token(operation: Operation, request: Message, metadata: Metadata, caller: Caller) -> Token | None:
     """Return the token in force, or None for an operation that only reads.
 
     In order: the request's own; a digest of the caller's key; a digest of the proxy's request id and of the request,
-    because one id can span several calls; a random one. `caller` is the caller's verified identity, so that nobody's key
-    meets another's.
+    because one id can span several calls; a random one. Both digests have the caller and its role in them, so that nobody's
+    key meets another's record.
     """
     if operation.token is None:
         return None
     own = getattr(request, operation.token.name)
     if own:
         return Token(own, TokenSource.REQUEST)
+    # Without a role it is no part at all, so that the digests of such callers stay what they have always been.
+    who = caller if caller.role else (caller.identity,)
     key = _only(metadata, IDEMPOTENCY_KEY)
     if key:
-        return Token(_digest("key", caller, operation.method, key), TokenSource.IDEMPOTENCY_KEY)
+        return Token(_digest("key", *who, operation.method, key), TokenSource.IDEMPOTENCY_KEY)
     request_id = _only(metadata, REQUEST_ID)
     if request_id:
         content = request.SerializeToString(deterministic=True)
-        return Token(_digest("rid", caller, operation.method, request_id, content), TokenSource.REQUEST_ID)
+        return Token(_digest("rid", *who, operation.method, request_id, content), TokenSource.REQUEST_ID)
     return Token(f"rnd-{uuid.uuid4()}", TokenSource.RANDOM)
 
 

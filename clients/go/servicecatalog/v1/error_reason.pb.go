@@ -25,7 +25,7 @@ const (
 // `google.rpc.ErrorInfo` whose domain is `servicecatalog-grpc`. The gRPC code says what to do, the reason says why.
 //
 // The metadata of the `ErrorInfo` holds, where known, `aws_operation`, `aws_error_code`, `aws_request_id` and
-// `idempotency_token`.
+// `idempotency_token`, and with `CALLER_NOT_ALLOWED` the `caller`.
 type ErrorReason int32
 
 const (
@@ -114,7 +114,8 @@ const (
 	//	{"reason": "UPSTREAM_UNREACHABLE", "domain": "servicecatalog-grpc",
 	//	 "metadata": {"aws_operation": "ProvisionProduct", "idempotency_token": "order-17"}}
 	ErrorReason_ERROR_REASON_UPSTREAM_UNREACHABLE ErrorReason = 14
-	// The server has no AWS credentials, or AWS refused them. Nothing happened.
+	// The server has no AWS credentials, AWS refused them, or AWS does not let the server take the caller's role:
+	// `aws_operation` is then `AssumeRole`. Nothing happened.
 	//
 	//	{"reason": "UPSTREAM_CREDENTIALS", "domain": "servicecatalog-grpc",
 	//	 "metadata": {"aws_operation": "ProvisionProduct", "aws_error_code": "ExpiredTokenException",
@@ -154,6 +155,12 @@ const (
 	//	{"reason": "SHUTTING_DOWN", "domain": "servicecatalog-grpc",
 	//	 "metadata": {"aws_operation": "DescribeRecord"}}
 	ErrorReason_ERROR_REASON_SHUTTING_DOWN ErrorReason = 21
+	// The server's policy does not let the caller do this. Nothing happened; the message says what is not granted, and
+	// `caller` as whom the server knows the caller: `anonymous` if nothing proves who it is.
+	//
+	//	{"reason": "CALLER_NOT_ALLOWED", "domain": "servicecatalog-grpc",
+	//	 "metadata": {"caller": "spiffe://example.org/ns/shop/sa/orders"}}
+	ErrorReason_ERROR_REASON_CALLER_NOT_ALLOWED ErrorReason = 22
 )
 
 // Enum value maps for ErrorReason.
@@ -181,6 +188,7 @@ var (
 		19: "ERROR_REASON_INTERNAL",
 		20: "ERROR_REASON_RECORD_ACCESS_LOST",
 		21: "ERROR_REASON_SHUTTING_DOWN",
+		22: "ERROR_REASON_CALLER_NOT_ALLOWED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -205,6 +213,7 @@ var (
 		"ERROR_REASON_INTERNAL":                19,
 		"ERROR_REASON_RECORD_ACCESS_LOST":      20,
 		"ERROR_REASON_SHUTTING_DOWN":           21,
+		"ERROR_REASON_CALLER_NOT_ALLOWED":      22,
 	}
 )
 
@@ -239,7 +248,7 @@ var File_servicecatalog_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_servicecatalog_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"$servicecatalog/v1/error_reason.proto\x12\x11servicecatalog.v1*\x83\x06\n" +
+	"$servicecatalog/v1/error_reason.proto\x12\x11servicecatalog.v1*\xa8\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -263,7 +272,8 @@ const file_servicecatalog_v1_error_reason_proto_rawDesc = "" +
 	"\x1fERROR_REASON_UNMAPPED_AWS_ERROR\x10\x12\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x13\x12#\n" +
 	"\x1fERROR_REASON_RECORD_ACCESS_LOST\x10\x14\x12\x1e\n" +
-	"\x1aERROR_REASON_SHUTTING_DOWN\x10\x15B\x85\x01\n" +
+	"\x1aERROR_REASON_SHUTTING_DOWN\x10\x15\x12#\n" +
+	"\x1fERROR_REASON_CALLER_NOT_ALLOWED\x10\x16B\x85\x01\n" +
 	"\x1fio.github.servicecataloggrpc.v1P\x01Z`github.com/servicecatalog-grpc/servicecatalog-grpc/clients/go/servicecatalog/v1;servicecatalogv1b\x06proto3"
 
 var (

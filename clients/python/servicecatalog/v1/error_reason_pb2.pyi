@@ -122,7 +122,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
          "metadata": {"aws_operation": "ProvisionProduct", "idempotency_token": "order-17"}}
     """
     ERROR_REASON_UPSTREAM_CREDENTIALS: _ErrorReason.ValueType  # 15
-    """The server has no AWS credentials, or AWS refused them. Nothing happened.
+    """The server has no AWS credentials, AWS refused them, or AWS does not let the server take the caller's role:
+    `aws_operation` is then `AssumeRole`. Nothing happened.
 
         {"reason": "UPSTREAM_CREDENTIALS", "domain": "servicecatalog-grpc",
          "metadata": {"aws_operation": "ProvisionProduct", "aws_error_code": "ExpiredTokenException",
@@ -168,13 +169,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "SHUTTING_DOWN", "domain": "servicecatalog-grpc",
          "metadata": {"aws_operation": "DescribeRecord"}}
     """
+    ERROR_REASON_CALLER_NOT_ALLOWED: _ErrorReason.ValueType  # 22
+    """The server's policy does not let the caller do this. Nothing happened; the message says what is not granted, and
+    `caller` as whom the server knows the caller: `anonymous` if nothing proves who it is.
+
+        {"reason": "CALLER_NOT_ALLOWED", "domain": "servicecatalog-grpc",
+         "metadata": {"caller": "spiffe://example.org/ns/shop/sa/orders"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is what this service puts, without the prefix `ERROR_REASON_`, in the `reason` of a
     `google.rpc.ErrorInfo` whose domain is `servicecatalog-grpc`. The gRPC code says what to do, the reason says why.
 
     The metadata of the `ErrorInfo` holds, where known, `aws_operation`, `aws_error_code`, `aws_request_id` and
-    `idempotency_token`.
+    `idempotency_token`, and with `CALLER_NOT_ALLOWED` the `caller`.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -277,7 +285,8 @@ ERROR_REASON_UPSTREAM_UNREACHABLE: ErrorReason.ValueType  # 14
      "metadata": {"aws_operation": "ProvisionProduct", "idempotency_token": "order-17"}}
 """
 ERROR_REASON_UPSTREAM_CREDENTIALS: ErrorReason.ValueType  # 15
-"""The server has no AWS credentials, or AWS refused them. Nothing happened.
+"""The server has no AWS credentials, AWS refused them, or AWS does not let the server take the caller's role:
+`aws_operation` is then `AssumeRole`. Nothing happened.
 
     {"reason": "UPSTREAM_CREDENTIALS", "domain": "servicecatalog-grpc",
      "metadata": {"aws_operation": "ProvisionProduct", "aws_error_code": "ExpiredTokenException",
@@ -322,5 +331,12 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 21
 
     {"reason": "SHUTTING_DOWN", "domain": "servicecatalog-grpc",
      "metadata": {"aws_operation": "DescribeRecord"}}
+"""
+ERROR_REASON_CALLER_NOT_ALLOWED: ErrorReason.ValueType  # 22
+"""The server's policy does not let the caller do this. Nothing happened; the message says what is not granted, and
+`caller` as whom the server knows the caller: `anonymous` if nothing proves who it is.
+
+    {"reason": "CALLER_NOT_ALLOWED", "domain": "servicecatalog-grpc",
+     "metadata": {"caller": "spiffe://example.org/ns/shop/sa/orders"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
