@@ -166,7 +166,7 @@ def test_under_load_every_call_that_was_taken_on_is_answered(upstream: Upstream,
         callers = [Caller(number, facade.address) for number in range(CALLERS)]
         for caller in callers:
             caller.start()
-        time.sleep(0.3)
+        wait_for(lambda: len(upstream.requests) > 2 * CALLERS)
         began = time.monotonic()
         assert facade.stop(number) == 0
         assert time.monotonic() - began < GRACE
