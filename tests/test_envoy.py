@@ -118,6 +118,19 @@ def test_the_facade_at_a_unix_socket_is_served_too(upstream: Upstream, tmp_path:
         assert envoy.stat("upstream_rq_retry") == 0
 
 
+def test_where_no_facade_is_healthy_its_own_answer_says_why(upstream: Upstream, tmp_path: Path) -> None:
+    unable = environment(upstream.url, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+    with (
+        Facade("serve", "--listen", "127.0.0.1:0", env=unable) as facade,
+        Envoy(deployed("sidecar", facade.address), tmp_path) as envoy,
+        grpc.insecure_channel(envoy.address, NO_RETRIES) as channel,
+    ):
+        assert envoy.stat("membership_healthy") == 0
+        with pytest.raises(grpc.RpcError) as raised:
+            Stubs(channel).ProvisionProduct(provision(), timeout=20)
+        assert Details(raised.value).info.reason == "UPSTREAM_CREDENTIALS"
+
+
 def test_the_log_of_the_sidecar_and_of_the_facade_tell_of_one_call(
     envoy: Envoy, facade: Facade, upstream: Upstream, stubs: Stubs
 ) -> None:

@@ -98,12 +98,12 @@ def retrying(address: str) -> Config:
     return config
 
 
-def call(address: str, path: str, metadata: Metadata = ()) -> grpc.StatusCode:
+def call(address: str, path: str, metadata: Metadata = (), request: bytes = b"") -> grpc.StatusCode:
     """Make the call without any retries of its own, and return the code that it ends with."""
     with grpc.insecure_channel(address, NO_RETRIES) as channel:
         method: Any = channel.unary_unary(path)
         with pytest.raises(grpc.RpcError) as raised:
-            method(b"", timeout=20, metadata=metadata)
+            method(request, timeout=20, metadata=metadata)
     return raised.value.code()
 
 
@@ -149,6 +149,12 @@ def test_nothing_is_repeated_once_its_response_has_begun(facade: Refusing, envoy
     facade.refusal, facade.begins = STOPPING, True
     assert call(envoy.address, path) == grpc.StatusCode.UNAVAILABLE
     assert len(facade.calls) == ONCE
+
+
+def test_a_request_as_large_as_the_facade_takes_is_repeated_like_any_other(facade: Refusing, envoy: Envoy) -> None:
+    facade.refusal = STOPPING
+    assert call(envoy.address, WRITE, request=bytes(1024 * 1024)) == grpc.StatusCode.UNAVAILABLE
+    assert len(facade.calls) == THRICE
 
 
 BREAKS = {

@@ -1,6 +1,6 @@
 """The façade is replaced again and again behind the sidecar, under load, and no caller notices.
 
-For 15 seconds, or as long as ROLLING_SECONDS says.
+For 12 seconds, or as long as ROLLING_SECONDS says.
 """
 
 import os
@@ -25,7 +25,7 @@ from stubs import Stubs
 from upstream import Upstream, after
 from waiting import wait_for
 
-SECONDS = float(os.environ.get("ROLLING_SECONDS", "15"))
+SECONDS = float(os.environ.get("ROLLING_SECONDS", "12"))
 RATE = 50
 CALLERS = 64
 
@@ -113,7 +113,7 @@ def test_no_call_fails_while_the_facade_is_replaced(upstream: Upstream, tmp_path
             replaced += 1
     old.__exit__(None, None, None)
     assert not load.failures, (load.outcomes, load.failures[:3])
-    assert replaced >= min(2, SECONDS / 10)
+    assert replaced >= 2
     assert load.outcomes["OK"] > SECONDS * RATE * 0.8
     # A call that AWS got twice would have been repeated by somebody who couldn't know.
     sent = Counter(request.json["ProvisionToken"] for request in upstream.requests if "ProvisionToken" in request.json)
