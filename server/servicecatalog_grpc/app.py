@@ -84,12 +84,14 @@ async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     stop_telemetry = _start_telemetry(settings)
     health_servicer = health.aio.HealthServicer()
     readiness = _Readiness(health_servicer)
-    aws = connect(readiness, _threads(settings))
+    aws = connect(readiness, _max_calls(settings))
     operations, drift = pair_services(SERVICES, aws.service_catalog.meta.service_model)
     for member in drift:
         logger.warning("AWS has %s, which the contract lacks", member)
     pace = _pace(settings, operations.values())
-    service_catalog = make_service_catalog(aws, pace, threads=_threads(settings), max_attempts=settings.max_attempts)
+    service_catalog = make_service_catalog(
+        aws, pace, max_calls=_max_calls(settings), max_attempts=settings.max_attempts
+    )
     observe_credentials(aws.credentials.seconds_left, service_catalog.seconds_left)
 
     telemetry, draining = TelemetryInterceptor(), DrainInterceptor()
@@ -261,8 +263,8 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def _threads(settings: Settings) -> int:
-    """Return how many calls to AWS may be at work at a time; each has a thread and a connection."""
+def _max_calls(settings: Settings) -> int:
+    """Return how many calls to AWS may be at work at a time; each has a connection."""
     return settings.max_writes + settings.max_reads + _POLLS
 
 

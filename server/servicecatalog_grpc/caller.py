@@ -23,7 +23,7 @@ _current: ContextVar[Caller] = ContextVar("caller", default=Caller())  # noqa: B
 
 
 def current_caller() -> Caller:
-    """Return the caller of this task, and of the threads and tasks that it starts."""
+    """Return the caller of this task, and of the tasks that it starts."""
     return _current.get()
 
 

@@ -6,15 +6,14 @@ See https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 import asyncio
 import logging
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from botocore.client import BaseClient
 from botocore.credentials import ReadOnlyCredentials
 
 from servicecatalog_grpc.aws import failures
-from servicecatalog_grpc.aws.connections import Attempt, attempting
+from servicecatalog_grpc.aws.attempt import Attempt
+from servicecatalog_grpc.aws.boto import AwsClient
 from servicecatalog_grpc.aws.credentials import KeySource
 from servicecatalog_grpc.aws.deadline import Deadline
 from servicecatalog_grpc.failure import Reason
@@ -23,14 +22,11 @@ from servicecatalog_grpc.translation.values import GarbledReplyError
 
 logger = logging.getLogger(__name__)
 
-# How many sessions may begin at a time; each takes a thread while it does. STS answers within a tenth of a second.
+# How many sessions may begin at a time. STS answers within a tenth of a second.
 MAX_BEGINNINGS = 8
 
 # How long AWS may take. It is no caller's deadline: who waits does so as long as it can, and the next one has the session.
 _SECONDS = 10.0
-
-# How long after that a thread may take to be free before it is waited for no more.
-_LATENESS_SECONDS = 0.25
 
 
 class RoleSession(NamedTuple):
@@ -43,12 +39,11 @@ class RoleSession(NamedTuple):
 class AssumeRole:
     """Begins sessions of roles."""
 
-    def __init__(self, client: BaseClient, credentials: KeySource) -> None:
+    def __init__(self, client: AwsClient, credentials: KeySource) -> None:
         """Take an STS client of `make_client` for itself, and what signs its requests."""
         self._client = client
         self._credentials = credentials
-        self._where = where_attributes(client)
-        self._threads = ThreadPoolExecutor(MAX_BEGINNINGS, thread_name_prefix="sts")
+        self._where = where_attributes(client.meta)
         # The deadline of a request begins when its turn comes.
         self._turns = asyncio.Semaphore(MAX_BEGINNINGS)
         self._attempts: set[Attempt] = set()
@@ -65,20 +60,10 @@ class AssumeRole:
                 raise failures.shutting_down()
             deadline = Deadline(_SECONDS)
             attempt = Attempt(deadline, await self._credentials.keys(deadline))
-            watchdog = asyncio.get_running_loop().call_later(_SECONDS, attempt.expire)
             self._attempts.add(attempt)
-            sending = self._threads.submit(attempting(attempt).run, self._send, attempt, role, name)
-            running = asyncio.wrap_future(sending)
-            # Nobody may be left to take what it raises: asyncio would complain.
-            running.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             try:
-                await asyncio.wait([running], timeout=_SECONDS + _LATENESS_SECONDS)
-                if not running.done():
-                    # A name look-up, for instance, hangs in its thread.
-                    raise failures.role_not_taken(failures.lost(write=False))
-                return running.result()
+                return await self._send(attempt, role, name)
             finally:
-                watchdog.cancel()
                 self._attempts.discard(attempt)
 
     def stop(self) -> None:
@@ -88,17 +73,16 @@ class AssumeRole:
             attempt.cut()
 
     def close(self) -> None:
-        """Stop, and let threads and connections go."""
+        """Stop, and let the connections go."""
         self.stop()
-        self._threads.shutdown(cancel_futures=True)
         self._client.close()
 
-    def _send(self, attempt: Attempt, role: str, name: str) -> RoleSession:
-        """Ask STS, in a thread. Raises Failure and nothing else."""
+    async def _send(self, attempt: Attempt, role: str, name: str) -> RoleSession:
+        """Ask STS. Raises Failure and nothing else."""
         observed = ObservedAttempt("AssumeRole", 1, self._where, service="STS")
-        assume_role = self._client.assume_role  # type: ignore[attr-defined]  # made by boto3 from AWS's model
+        members = {"RoleArn": role, "RoleSessionName": name, "SourceIdentity": name}
         try:
-            reply = assume_role(RoleArn=role, RoleSessionName=name, SourceIdentity=name)
+            reply = await self._client.call("AssumeRole", members, attempt)
             session = _session(reply)
         except Exception as error:  # noqa: BLE001 - botocore lets its parser's errors through as they are
             failure = failures.failure_of(error, sent=attempt.sent, expired=False, write=False)
@@ -111,8 +95,6 @@ class AssumeRole:
             words = failure.message if "aws_error_code" in failure.metadata else meaning.message
             logger.warning("AWS role %s could not be taken: %s", role, words, extra={"fields": fields})
             raise meaning from None
-        finally:
-            attempt.finish()
         observed.answered(reply)
         logger.info("AWS role %s taken", role, extra={"fields": {"role": role, "session": name}})
         return session

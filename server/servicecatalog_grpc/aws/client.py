@@ -1,20 +1,18 @@
-"""AWS Service Catalog through boto3, in threads that the server owns."""
+"""AWS Service Catalog through boto3."""
 
 import asyncio
 import json
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
-from botocore import xform_name
-from botocore.client import BaseClient
 from botocore.credentials import ReadOnlyCredentials
 
 from servicecatalog_grpc.aws import failures
-from servicecatalog_grpc.aws.connections import Attempt, attempting
+from servicecatalog_grpc.aws.attempt import Attempt
+from servicecatalog_grpc.aws.boto import AwsClient
 from servicecatalog_grpc.aws.credentials import KeySource
 from servicecatalog_grpc.aws.deadline import Deadline
 from servicecatalog_grpc.aws.pace import Pace
@@ -29,11 +27,9 @@ logger = logging.getLogger(__name__)
 
 _NO_RECORD = "rec-credentials-check"
 _PROBE_SECONDS = 10.0
-_GARBLED = "Garbled"
+_BODY = "Body"
+_BESIDE_MEMBERS = frozenset({_BODY, "ResponseMetadata"})
 _MAX_BACKOFF_SECONDS = 5.0
-
-# How long after its deadline a thread may take to be free before its caller is answered without it.
-_LATENESS_SECONDS = 0.25
 
 # What a repeat may mend, and the longest wait before the first one, in seconds. IAM needs longer to become consistent
 # than a throttle or a lost connection to pass.
@@ -64,28 +60,28 @@ _SAYS_NOTHING_HAPPENED = frozenset(
 )
 
 
-def _mark_garbled(response_dict: Mapping[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    """Mark a success that is cut short or not AWS's: botocore makes an answer of it that only lacks all members.
-
-    A write is found out by the missing record; what a read finds may well be nothing.
-    """
-    try:
-        json.loads(response_dict["body"])
-    except ValueError:
-        customized_response_dict[_GARBLED] = True
+def _keep_body(response_dict: Mapping[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    customized_response_dict[_BODY] = response_dict["body"]
 
 
 def _whole(reply: Reply) -> Reply:
-    if _GARBLED in reply.members:
-        raise GarbledReplyError
+    """Return the reply. Raises GarbledReplyError if it is cut short or not AWS's.
+
+    botocore makes an answer of it that only lacks all members. A write is found out by the missing record; what a read
+    finds may well be nothing.
+    """
+    if reply.members.keys() <= _BESIDE_MEMBERS:
+        try:
+            json.loads(reply.members[_BODY])
+        except ValueError:
+            raise GarbledReplyError from None
     return reply
 
 
-def takes_credentials(client: BaseClient, keys: ReadOnlyCredentials) -> bool:
+async def takes_credentials(client: AwsClient, keys: ReadOnlyCredentials) -> bool:
     """Ask AWS, by reading a record that does not exist, whether it takes the keys."""
-    describe = client.describe_record  # type: ignore[attr-defined]  # made by boto3 from AWS's model
     try:
-        attempting(Attempt(Deadline(_PROBE_SECONDS), keys)).run(describe, Id=_NO_RECORD)
+        await client.call("DescribeRecord", {"Id": _NO_RECORD}, Attempt(Deadline(_PROBE_SECONDS), keys))
     except Exception as error:  # noqa: BLE001 - see BotoServiceCatalog
         failure = failures.failure_of(error, sent=True, expired=False, write=False)
         return failure.reason not in (Reason.UPSTREAM_CREDENTIALS, Reason.UPSTREAM_UNREACHABLE)
@@ -93,29 +89,27 @@ def takes_credentials(client: BaseClient, keys: ReadOnlyCredentials) -> bool:
 
 
 class BotoServiceCatalog:
-    """A ServiceCatalog that sends each attempt through its own boto3 client, in a thread."""
+    """A ServiceCatalog that sends each attempt through its own boto3 client."""
 
     def __init__(
         self,
-        client: BaseClient,
+        client: AwsClient,
         credentials: KeySource,
         pace: Pace,
-        threads: ThreadPoolExecutor,
         *,
         max_attempts: int,
         role: str = "",
     ) -> None:
-        """Take a client of `make_client` for itself, and the threads to send in, which others use too.
+        """Take a client of `make_client` for itself.
 
         `max_attempts` counts the first one. `role` is what the credentials stand for; empty: the server itself.
         """
-        client.meta.events.register("before-parse.service-catalog", _mark_garbled)
+        client.meta.events.register("before-parse.service-catalog", _keep_body)
         self._client = client
         self._credentials = credentials
         self._pace = pace
         self._max_attempts = max_attempts
-        self._where = where_attributes(client, role)
-        self._threads = threads
+        self._where = where_attributes(client.meta, role)
         self._attempts: set[Attempt] = set()
         self._stopping = False
 
@@ -180,7 +174,8 @@ class BotoServiceCatalog:
         if wait >= deadline.remaining():
             raise failures.overloaded(wait)
         self._pace.take(operation.name)
-        await asyncio.sleep(wait)
+        if wait:
+            await asyncio.sleep(wait)
         if self._stopping:
             raise failures.shutting_down()
 
@@ -224,38 +219,42 @@ class BotoServiceCatalog:
             raise
         attempt = Attempt(call.deadline, keys)
         current_call().attempts += 1
-        running = self._threads.submit(attempting(attempt).run, self._send, call, number, attempt)
-        watchdog = asyncio.get_running_loop().call_later(call.deadline.remaining(), attempt.expire)
         self._attempts.add(attempt)
-        running.add_done_callback(lambda _: self._attempts.discard(attempt))
         try:
-            reply = await _outcome(running, call)
+            reply = await self._send(call, number, attempt)
         except Failure as error:
             if error.reason == Reason.UPSTREAM_CREDENTIALS:
                 call.other_keys = self._credentials.refuse(keys)
             raise
+        except asyncio.CancelledError:
+            if not attempt.sent:
+                call.log_if_unknown()
+            raise
         finally:
-            watchdog.cancel()
+            self._attempts.discard(attempt)
         try:
             return receive(_whole(reply))
         except GarbledReplyError:
-            # Cutting a reply short at the deadline can make an empty one of it.
-            failure = failures.deadline_exceeded(sent=True) if attempt.expired else failures.lost(write=call.write)
-            raise failure.with_metadata(aws_request_id=reply.request_id) from None
+            raise failures.lost(write=call.write).with_metadata(aws_request_id=reply.request_id) from None
 
-    def _send(self, call: "_Call", number: int, attempt: Attempt) -> Reply:
-        """Send the request and wait for the reply, in a thread. Raises Failure and nothing else."""
+    async def _send(self, call: "_Call", number: int, attempt: Attempt) -> Reply:
+        """Send the request and wait for the reply. Raises Failure.
+
+        Cancelled once it is sent, it still waits, so that whoever counts the calls in flight counts what AWS works on.
+        """
         observed = ObservedAttempt(call.operation.name, number, self._where)
         try:
-            reply = getattr(self._client, xform_name(call.operation.name))(**call.members)
+            reply = await self._client.call(call.operation.name, call.members, attempt)
         except Exception as error:  # noqa: BLE001 - botocore lets its parser's errors through as they are
             expired = attempt.expired or not attempt.deadline.remaining()
             failure = failures.failure_of(error, sent=attempt.sent, expired=expired, write=call.write)
             observed.failed(error, failure)
+            if attempt.left is not None:
+                call.end_without_caller(attempt.left, failure.reason.name)
             raise failure from None
-        finally:
-            attempt.finish()
         observed.answered(reply)
+        if attempt.left is not None:
+            call.end_without_caller(attempt.left, "OK")
         return Reply(reply, failures.request_id(reply))
 
 
@@ -278,10 +277,11 @@ class _Call:
         """Whether AWS may have acted on what was sent."""
         return self.operation.token is not None
 
-    def log_orphan(self, ended: "Future[Reply]") -> None:
-        """Log what came of an attempt whose caller has gone: nobody else hears of it."""
-        failure = ended.exception()
-        self._log(failure.reason.name if isinstance(failure, Failure) else "OK")
+    def end_without_caller(self, left: float, outcome: str) -> NoReturn:
+        """Log what came of an attempt whose caller left at this moment: nobody else hears of it. Raises CancelledError."""
+        current_call().leave(left)
+        self._log(outcome)
+        raise asyncio.CancelledError
 
     def log_if_unknown(self) -> None:
         """Log that the caller has gone without knowing the outcome."""
@@ -293,31 +293,3 @@ class _Call:
         digest = token_digest(self.members[member.member]) if member else None
         fields = {"operation": name, "outcome": outcome, "token_digest": digest}
         logger.warning("%s ended %s after its caller had gone", name, outcome, extra={"fields": fields})
-
-
-async def _outcome(running: "Future[Reply]", call: _Call) -> Reply:
-    """Return what comes of an attempt that runs in a thread.
-
-    A cancelled one that has not begun never begins. One that has begun runs to its end, and this coroutine with it, so
-    that whoever counts the calls in flight counts the threads at work. A thread that its deadline does not free, because
-    it hangs in a name look-up for instance, is not waited for.
-    """
-    future = asyncio.wrap_future(running)
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait([future], timeout=call.deadline.remaining() + _LATENESS_SECONDS)
-        except asyncio.CancelledError as error:
-            cancelled = error
-            current_call().leave()
-        over = cancelled is not None or not call.deadline.remaining()
-        if not future.done() and over and (running.cancel() or not call.deadline.remaining()):
-            break
-    if cancelled is None and future.done() and not running.cancelled():
-        return future.result()
-    future.cancel()
-    if running.cancelled():
-        call.log_if_unknown()
-    else:
-        running.add_done_callback(call.log_orphan)
-    raise cancelled or failures.deadline_exceeded(sent=not running.cancelled())

@@ -1,9 +1,7 @@
 """AWS Service Catalog as the server itself, or in the caller's AWS role, so that IAM decides and CloudTrail has its name."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,16 +27,11 @@ class Roles:
         own: BotoServiceCatalog,
         make: Callable[[KeySource, str], BotoServiceCatalog],
         assume_role: AssumeRole,
-        threads: ThreadPoolExecutor,
     ) -> None:
-        """Ask through `own` for callers without a role, and for others through what `make` makes of credentials and role.
-
-        All of them send in `threads`: admission bounds the calls of all roles together, and so their threads.
-        """
-        self._own = own
+        """Ask through `own` for callers without a role, and for others through what `make` makes of credentials and role."""
+        self._own = _Pool(own)
         self._make = make
         self._assume_role = assume_role
-        self._threads = threads
         self._sessions = Sessions(assume_role)
         # The least recently used first.
         self._pools: dict[str, _Pool] = {}
@@ -56,10 +49,15 @@ class Roles:
         repeat: bool = True,
     ) -> Received:
         """See ServiceCatalog."""
-        async with self._pool(current_caller().role) as pool:
-            return await pool.call(
+        role = current_caller().role
+        pool = await self._pool(role) if role else self._own
+        pool.calls += 1
+        try:
+            return await pool.service_catalog.call(
                 operation, members, deadline, before_sending=before_sending, receive=receive, repeat=repeat
             )
+        finally:
+            pool.calls -= 1
 
     def seconds_left(self) -> Mapping[str, float]:
         """Return how long the sessions of each role are good for, the least of them. May be called from any thread."""
@@ -68,34 +66,25 @@ class Roles:
     def stop(self) -> None:
         """Send nothing more, and end what is still at work as if its answer were lost."""
         self._stopping = True
-        self._own.stop()
+        self._own.service_catalog.stop()
         for pool in self._pools.values():
             pool.service_catalog.stop()
         self._sessions.stop()
         self._assume_role.stop()
 
     def close(self) -> None:
-        """Stop, and let threads and connections go."""
+        """Stop, and let the connections go."""
         self.stop()
-        self._threads.shutdown(cancel_futures=True)
         self._assume_role.close()
-        self._own.close()
+        self._own.service_catalog.close()
         for pool in self._pools.values():
             pool.service_catalog.close()
 
-    @asynccontextmanager
-    async def _pool(self, role: str) -> AsyncIterator[BotoServiceCatalog]:
-        if not role:
-            yield self._own
-            return
+    async def _pool(self, role: str) -> "_Pool":
         if role not in self._pools:
             await self._add(role)
         pool = self._pools[role] = self._pools.pop(role)
-        pool.calls += 1
-        try:
-            yield pool.service_catalog
-        finally:
-            pool.calls -= 1
+        return pool
 
     async def _add(self, role: str) -> None:
         async with self._making:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from botocore.client import BaseClient
+from botocore.client import ClientMeta
 from botocore.exceptions import ClientError
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
@@ -28,12 +28,12 @@ _tracer = trace.get_tracer("servicecatalog_grpc")
 _CODE = re.compile(r"[A-Za-z0-9.]{1,64}")
 
 
-def where_attributes(client: BaseClient, role: str = "") -> dict[str, str | int]:
-    """Return the attributes that say where the client's calls go, and in which AWS role if not as the server itself."""
-    endpoint = urlsplit(client.meta.endpoint_url)
+def where_attributes(meta: ClientMeta, role: str = "") -> dict[str, str | int]:
+    """Return the attributes that say where calls go, and in which AWS role if not as the server itself."""
+    endpoint = urlsplit(meta.endpoint_url)
     port = endpoint.port or {"http": 80}.get(endpoint.scheme, 443)
     return {
-        "cloud.region": client.meta.region_name,
+        "cloud.region": meta.region_name,
         "server.address": endpoint.hostname or "",
         "server.port": port,
         **({instruments.ROLE: role} if role else {}),
@@ -41,7 +41,7 @@ def where_attributes(client: BaseClient, role: str = "") -> dict[str, str | int]
 
 
 class ObservedAttempt:
-    """An attempt from its beginning to `answered` or `failed`, in the thread that makes it."""
+    """An attempt from its beginning to `answered` or `failed`."""
 
     def __init__(
         self, operation: str, number: int, where: Mapping[str, str | int], service: str = "ServiceCatalog"
@@ -83,7 +83,7 @@ class ObservedAttempt:
         if self._number > 1:
             attributes["http.request.resend_count"] = self._number - 1
         # Only now, when everything is known: adding to a span that has begun takes as long as making it. Its parent is
-        # the present span, the call's, because the thread has a copy of the call's context.
+        # the present span, the call's, because this is the call's context.
         span = _tracer.start_span(self._method, kind=SpanKind.CLIENT, attributes=attributes, start_time=self._began)
         if error is not None:
             span.set_status(StatusCode.ERROR)

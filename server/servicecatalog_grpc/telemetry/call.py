@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Collection, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -65,9 +64,9 @@ class Call:
         self.reason = failure.reason.name
         self.aws_request_id = failure.metadata.get("aws_request_id") or self.aws_request_id
 
-    def leave(self) -> None:
-        """Note that the caller has gone now, although the call goes on until its thread is free."""
-        self.left = time.monotonic()
+    def leave(self, moment: float) -> None:
+        """Note that the caller left at this moment of the monotonic clock, although the call went on until AWS answered."""
+        self.left = moment
 
 
 _current: ContextVar[Call | None] = ContextVar("call", default=None)

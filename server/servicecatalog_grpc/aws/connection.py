@@ -1,0 +1,173 @@
+"""One HTTP/1.1 connection, on which one request after the other is sent and answered.
+
+The messages are https://www.rfc-editor.org/rfc/rfc9112; llhttp reads the answers, which is what Node.js reads with.
+"""
+
+import asyncio
+import re
+from typing import Any, NamedTuple
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+# No answer of AWS Service Catalog comes near it; whatever else sends more than this is not AWS.
+_MAX_RESPONSE_BYTES = 32 * 1024 * 1024
+
+_INFORMATIONAL = range(100, 200)
+
+# What a proxy says that has opened a tunnel, and how much it may say.
+_OPENED = re.compile(rb"HTTP/1\.[01] 2\d\d\b")
+_MAX_HEAD_BYTES = 64 * 1024
+
+
+class Response(NamedTuple):
+    """An answer: its status, its headers by their names in lower case, and its body as it came."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Connection(asyncio.Protocol):
+    """A connection. What comes when nothing was asked breaks it: nobody may take it for the next answer."""
+
+    def __init__(self) -> None:
+        self._transport: Any = None
+        self._parser = HttpResponseParser(self)
+        # A control character in a header is no reason to lose an answer.
+        self._parser.set_dangerous_leniencies(lenient_headers=True)
+        self._asked = self._reusable = False
+        self._outcome: Response | Exception | None = None
+        self._waiting: asyncio.Future[None] | None = None
+        self._begin()
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may be sent."""
+        return self._reusable and not self._transport.is_closing()
+
+    def request(self, message: bytes) -> None:
+        """Send a whole request."""
+        self._asked, self._reusable, self._outcome = True, False, None
+        self._begin()
+        self._transport.write(message)
+
+    async def answer(self) -> Response:
+        """Wait for the answer to what was sent, again if this has been cancelled. Raises OSError if none will come."""
+        if self._outcome is None:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        if isinstance(self._outcome, Response):
+            return self._outcome
+        raise self._outcome or ConnectionAbortedError
+
+    def abort(self) -> None:
+        """Break the connection at once, and with it the answer that is under way."""
+        self._break(ConnectionAbortedError())
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._reusable = True
+
+    def data_received(self, data: bytes) -> None:
+        self._size += len(data)
+        if not self._asked or self._size > _MAX_RESPONSE_BYTES:
+            self._break(ConnectionError("more than was asked for"))
+            return
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._break(ConnectionError(f"not an HTTP answer: {type(error).__name__}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._asked and self._headers_read and exc is None:
+            # An answer without a length ends so. One with a length is cut short: its headers still say something, and
+            # whoever reads its body notices.
+            self.on_message_complete()
+        self._break(exc or ConnectionError("closed before its answer was whole"))
+
+    def on_message_begin(self) -> None:
+        """See httptools: an answer begins. Raises ValueError for one too many, which breaks the connection."""
+        if not self._asked:
+            raise ValueError
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools: a header has been read."""
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
+
+    def on_headers_complete(self) -> None:
+        """See httptools: what follows is the body."""
+        self._headers_read = True
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools: a part of the body has been read."""
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """See httptools: the answer is whole."""
+        status = self._parser.get_status_code()
+        if status in _INFORMATIONAL:
+            self._begin()
+            return
+        self._reusable = self._parser.should_keep_alive()
+        self._settle(Response(status, self._headers, b"".join(self._body)))
+        self._begin()
+        if not self._reusable:
+            self._transport.close()
+
+    def _begin(self) -> None:
+        self._headers: dict[str, str] = {}
+        self._body: list[bytes] = []
+        self._size = 0
+        self._headers_read = False
+
+    def _settle(self, outcome: Response | Exception) -> None:
+        self._asked, self._outcome = False, outcome
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def _break(self, error: Exception) -> None:
+        self._reusable = False
+        if self._asked:
+            self._settle(error)
+        self._transport.abort()
+
+
+class Tunnel(asyncio.Protocol):
+    """A connection to a proxy that is asked for the way to somewhere else."""
+
+    def __init__(self) -> None:
+        self._transport: Any = None
+        self._received = bytearray()
+        self._answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def ask(self, message: bytes) -> asyncio.Transport:
+        """Send the proxy a CONNECT and return what leads there. Raises OSError if it does not."""
+        self._transport.write(message)
+        await self._answer
+        transport: asyncio.Transport = self._transport
+        return transport
+
+    def abort(self) -> None:
+        """Break the connection at once."""
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, end, rest = self._received.partition(b"\r\n\r\n")
+        if len(head) > _MAX_HEAD_BYTES or rest:
+            self._fail(ConnectionError("the proxy answers more than a CONNECT has for an answer"))
+        elif end and not _OPENED.match(head):
+            self._fail(ConnectionError("the proxy does not lead there"))
+        elif end and not self._answer.done():
+            self._answer.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(exc or ConnectionError("the proxy hung up"))
+
+    def _fail(self, error: Exception) -> None:
+        if not self._answer.done():
+            self._answer.set_exception(error)
