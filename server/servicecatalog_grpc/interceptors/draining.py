@@ -2,21 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
-
-import grpc
-import grpc.aio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 
 from servicecatalog_grpc.aws.failures import shutting_down
-from servicecatalog_grpc.interceptors.handlers import Context, MaybeHandler, around
+from servicecatalog_grpc.interceptors.handlers import Context, Guarding, Handler, around
 
 # Health and reflection, which go on to the end and hold nothing up.
 _EXEMPT = "/grpc."
 
 
-class DrainInterceptor(grpc.aio.ServerInterceptor):
+class DrainInterceptor(Guarding):
     """Counts the calls in flight, and takes on no more once the server drains.
 
     gRPC's own stop cancels calls that arrive while it begins (https://github.com/grpc/grpc/issues/41785), and nobody may
@@ -24,29 +21,35 @@ class DrainInterceptor(grpc.aio.ServerInterceptor):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._draining = False
         self._refused = 0.0
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._streams: set[asyncio.Timeout] = set()
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MaybeHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> MaybeHandler:
-        """Wrap the handler of a call."""
-        handler = await continuation(handler_call_details)
-        details: Any = handler_call_details
-        if handler is None:
-            return None
-        return around(handler, self._end_with_streams if details.method.startswith(_EXEMPT) else self._guard)
+    def guard(self, _: Context) -> AbstractAsyncContextManager[None]:
+        """Return what counts the call. Raises Failure while the server drains."""
+        if self._draining:
+            self._refused = time.monotonic()
+            raise shutting_down()
+        return _InFlight(self)
+
+    def wrap(self, handler: Handler, method: str) -> Handler:
+        """Wrap the handler of the method."""
+        return around(handler, self._end_with_streams if method.startswith(_EXEMPT) else self.guard)
+
+    def count(self, calls: int) -> None:
+        """Note that so many calls more are in flight."""
+        self._in_flight += calls
+        if self._draining and not self._in_flight:
+            self._idle.set()
 
     def drain(self) -> None:
         """Refuse calls from now on."""
         self._draining = True
         self._refused = time.monotonic()
-        self._check()
+        self.count(0)
 
     async def idle(self, seconds: float) -> bool:
         """Wait until no call is in flight, for so many seconds at most, and say whether that is so."""
@@ -83,18 +86,15 @@ class DrainInterceptor(grpc.aio.ServerInterceptor):
         except TimeoutError:
             raise shutting_down() from None
 
-    @asynccontextmanager
-    async def _guard(self, _: Context) -> AsyncIterator[None]:
-        if self._draining:
-            self._refused = time.monotonic()
-            raise shutting_down()
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            self._check()
 
-    def _check(self) -> None:
-        if self._draining and not self._in_flight:
-            self._idle.set()
+class _InFlight(AbstractAsyncContextManager[None]):
+    def __init__(self, draining: DrainInterceptor) -> None:
+        self._draining = draining
+
+    async def __aenter__(self) -> None:
+        self._draining.count(1)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
+    ) -> None:
+        self._draining.count(-1)

@@ -1,49 +1,50 @@
 """Turns what a servicer raises into a `google.rpc.Status`, and nothing else ever reaches a caller."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from functools import partial
+from types import TracebackType
 from typing import Any
 
-import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
 from servicecatalog_grpc.aws.failures import internal
 from servicecatalog_grpc.aws.protocol import REQUEST_ID
 from servicecatalog_grpc.failure import Failure, Violation, invalid_request
-from servicecatalog_grpc.interceptors.handlers import Context, Decode, MaybeHandler, around
+from servicecatalog_grpc.interceptors.handlers import Context, Decode, Guarding, Handler, around
 from servicecatalog_grpc.telemetry.call import current_call
 
 # https://grpc.io/docs/guides/error/#richer-error-model
 STATUS_DETAILS = "grpc-status-details-bin"
 
 
-class FailureInterceptor(grpc.aio.ServerInterceptor):
+class FailureInterceptor(Guarding):
     """Ends each call that raises with the status of its Failure; any other exception is a fault of ours."""
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MaybeHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> MaybeHandler:
+    def guard(self, context: Context) -> AbstractAsyncContextManager[None]:
+        """Return what ends the call if something is raised."""
+        return _Ending(context)
+
+    def wrap(self, handler: Handler, _method: str) -> Handler:
         """Wrap the handler, and decode its requests where a broken one can be told so."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.request_deserializer is None:
+        if handler.request_deserializer is None:
             return handler
-        return around(handler, _guard, partial(_decode, handler.request_deserializer))
+        return around(handler, self.guard, partial(_decode, handler.request_deserializer))
 
 
-@asynccontextmanager
-async def _guard(context: Context) -> AsyncIterator[None]:
-    try:
-        yield
-    except grpc.aio.AbortError:
-        raise  # the servicer has ended the call itself
-    except Failure as failure:
-        await _abort(context, failure)
-    except Exception as error:  # noqa: BLE001 - whatever it is, no caller gets to see it
-        await _abort(context, internal(error))
+class _Ending(AbstractAsyncContextManager[None]):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
+    ) -> None:
+        # An AbortError says that the servicer has ended the call itself.
+        if isinstance(error, Failure):
+            await _abort(self._context, error)
+        elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
+            # Whatever it is, no caller gets to see it.
+            await _abort(self._context, internal(error))
 
 
 def _decode(deserialize: Decode, data: bytes) -> Any:

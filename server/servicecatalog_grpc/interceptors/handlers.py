@@ -1,7 +1,8 @@
 """Puts something around a handler's part of a call, whatever its kind of streaming."""
 
 import inspect
-from collections.abc import AsyncIterator, Callable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, TypeAlias
 
@@ -22,6 +23,37 @@ _MAKERS = {
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
+
+
+class Guarding(grpc.aio.ServerInterceptor, ABC):
+    """An interceptor that does each handler's part of a call within a guard of its own."""
+
+    def __init__(self) -> None:
+        # gRPC asks anew for each call, and what there is to wrap are the few handlers of the services.
+        self._wrapped: dict[Handler, Handler] = {}
+
+    @abstractmethod
+    def guard(self, context: Context) -> AbstractAsyncContextManager[None]:
+        """Return what the handler's part of a call runs within."""
+
+    def wrap(self, handler: Handler, _method: str) -> Handler:
+        """Return what stands in for the handler of the method: it runs within the guard."""
+        return around(handler, self.guard)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MaybeHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> MaybeHandler:
+        """Wrap the handler of a call."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        details: Any = handler_call_details
+        wrapped = self._wrapped.get(handler)
+        if wrapped is None:
+            wrapped = self._wrapped[handler] = self.wrap(handler, details.method)
+        return wrapped
 
 
 def around(handler: Handler, guard: Guard, decode: Decode | None = None) -> Handler:

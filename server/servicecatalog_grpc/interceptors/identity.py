@@ -2,17 +2,14 @@
 
 import ipaddress
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from urllib.parse import unquote
-
-import grpc
-import grpc.aio
 
 from servicecatalog_grpc.caller import Caller, set_caller
 from servicecatalog_grpc.forwarded_client_cert import HEADER, forwarded_identity
 from servicecatalog_grpc.identity import UnclearIdentityError, identity_of
-from servicecatalog_grpc.interceptors.handlers import Context, MaybeHandler, around
+from servicecatalog_grpc.interceptors.handlers import Context, Guarding
 from servicecatalog_grpc.telemetry.call import current_call
 
 logger = logging.getLogger(__name__)
@@ -21,30 +18,23 @@ logger = logging.getLogger(__name__)
 # https://github.com/grpc/grpc/blob/master/include/grpc/grpc_security_constants.h
 _CERTIFICATE, _URIS, _DNS_NAMES = "x509_pem_cert", "peer_uri", "peer_dns"
 
+_NOTHING_AROUND = nullcontext()
 
-class IdentityInterceptor(grpc.aio.ServerInterceptor):
+
+class IdentityInterceptor(Guarding):
     """Sets the caller of each call. A caller that proves nothing, or nothing clear, is anonymous."""
 
     def __init__(self, *, trust_forwarded: bool) -> None:
         """With `trust_forwarded`, believe Envoy's header of a peer on loopback or a Unix socket without a certificate."""
+        super().__init__()
         self._trust_forwarded = trust_forwarded
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MaybeHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> MaybeHandler:
-        """Wrap the handler of a call."""
-        handler = await continuation(handler_call_details)
-        return around(handler, self._guard) if handler is not None else None
-
-    @asynccontextmanager
-    async def _guard(self, context: Context) -> AsyncIterator[None]:
-        # Runs in the call's task, whose context the servicer and all that it starts share.
+    def guard(self, context: Context) -> AbstractAsyncContextManager[None]:
+        """Set the caller. This is asked for in the call's task, whose context the servicer and all that it starts share."""
         caller = Caller(self._identity(context))
         set_caller(caller)
         current_call().caller = caller.name
-        yield
+        return _NOTHING_AROUND
 
     def _identity(self, context: Context) -> str:
         certificate = context.auth_context()

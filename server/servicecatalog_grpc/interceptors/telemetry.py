@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -26,7 +27,7 @@ from opentelemetry.trace import StatusCode as SpanStatus
 
 from servicecatalog_grpc.caller import ANONYMOUS
 from servicecatalog_grpc.failure import Reason
-from servicecatalog_grpc.interceptors.handlers import Context, MaybeHandler, around
+from servicecatalog_grpc.interceptors.handlers import Context, Guarding, MaybeHandler
 from servicecatalog_grpc.telemetry import instruments
 from servicecatalog_grpc.telemetry.call import (
     CALLER,
@@ -66,10 +67,11 @@ _EARLY_SECONDS = 0.02
 _EARLY_SHARE = 0.02
 
 
-class TelemetryInterceptor(grpc.aio.ServerInterceptor):
+class TelemetryInterceptor(Guarding):
     """Observes every call, those included that no servicer ever sees. It has to be the outermost interceptor."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._where: dict[str, str | int] = {}
 
     def serve_on(self, address: str) -> None:
@@ -86,15 +88,20 @@ class TelemetryInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> MaybeHandler:
         """Begin to observe the call."""
-        handler = await continuation(handler_call_details)
+        handler = await super().intercept_service(continuation, handler_call_details)
         details: Any = handler_call_details
         observed = _Observed(details.method, tuple(details.invocation_metadata or ()), self._where, handler is not None)
+        _observed.set(observed)
         # Each call has a task. Its end is the end of the call, which may come without a servicer: the method is unknown
         # or the request too large.
         task = asyncio.current_task()
         if task is not None:
-            task.add_done_callback(lambda _: observed.end())
-        return around(handler, observed.within) if handler is not None else None
+            task.add_done_callback(observed.end)
+        return handler
+
+    def guard(self, context: Context) -> AbstractAsyncContextManager[None]:
+        """Return what observes the servicer's part of the call, in whose task this is asked for."""
+        return _observed.get().within(context)
 
 
 class _Getter(Getter[Metadata]):
@@ -109,6 +116,9 @@ class _Getter(Getter[Metadata]):
 
 _GETTER = _Getter()
 _CARRIERS = propagate.get_global_textmap().fields
+
+
+_observed: "ContextVar[_Observed]" = ContextVar("observed")
 
 
 class _Observed(AbstractAsyncContextManager[None]):
@@ -157,7 +167,7 @@ class _Observed(AbstractAsyncContextManager[None]):
         else:
             self._raised = True
 
-    def end(self) -> None:
+    def end(self, _: object) -> None:
         """Tell of the call."""
         seconds = time.monotonic() - self._began
         status = self._status()
@@ -168,18 +178,19 @@ class _Observed(AbstractAsyncContextManager[None]):
             ending["error.type"] = status.name
             self._span.set_status(Status(SpanStatus.ERROR))
         peer = unquote(self._context.peer()) if self._context is not None else None
-        details = {
-            "client.address": _host(peer),
-            CALLER: call.caller if call.caller != ANONYMOUS else None,
-            "aws.request_id": call.aws_request_id,
-            RECORD_ID: call.record_id,
-            PROVISIONED_PRODUCT_ID: call.provisioned_product_id,
-            TOKEN_DIGEST: call.token_digest,
-            instruments.TOKEN_SOURCE: call.token_source,
-            _REASON: call.reason,
-        }
-        # All at once: what is set later costs more than what a span has from its beginning.
-        self._span.set_attributes({**ending, **{name: value for name, value in details.items() if value}})
+        if self._span.is_recording():
+            details = {
+                "client.address": _host(peer),
+                CALLER: call.caller if call.caller != ANONYMOUS else None,
+                "aws.request_id": call.aws_request_id,
+                RECORD_ID: call.record_id,
+                PROVISIONED_PRODUCT_ID: call.provisioned_product_id,
+                TOKEN_DIGEST: call.token_digest,
+                instruments.TOKEN_SOURCE: call.token_source,
+                _REASON: call.reason,
+            }
+            # All at once: what is set later costs more than what a span has from its beginning.
+            self._span.set_attributes({**ending, **{name: value for name, value in details.items() if value}})
         instruments.call_duration.record(seconds, {"rpc.system.name": "grpc", "rpc.method": method, **ending})
         # Some calls the policy can refuse only when AWS has told what they are about.
         if call.reason and (not call.attempts or call.reason == Reason.CALLER_NOT_ALLOWED.name):

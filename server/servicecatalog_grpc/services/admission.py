@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 
 from servicecatalog_grpc.aws.deadline import Deadline
 from servicecatalog_grpc.aws.failures import deadline_exceeded, overloaded
@@ -14,8 +14,8 @@ _RETRY_SECONDS = (0.5, 1.5)
 class Admission:
     """Lets `limit` calls of a class in at a time, in the order in which they came; up to `max_waiting` more wait.
 
-    A place is given back when its call ends, and a call that is cancelled ends only when its thread is free: there are
-    never more calls than threads.
+    A place is given back when its call ends, and a call that is cancelled ends only when AWS has answered what it sent:
+    AWS never works on more of them than there are places.
     """
 
     def __init__(self, limit: int, max_waiting: int) -> None:
@@ -34,10 +34,28 @@ class Admission:
         """How many calls wait for a place."""
         return self._waiting
 
-    @asynccontextmanager
-    async def place(self, deadline: Deadline) -> AsyncIterator[None]:
-        """Hold a place. Raises Failure: OVERLOADED at once if too many wait, DEADLINE_EXCEEDED if the wait is too long."""
-        if self._places.locked() and self._waiting >= self._max_waiting:
+    def place(self, deadline: Deadline) -> "_Place":
+        """Return what holds a place.
+
+        Entering it raises Failure: OVERLOADED at once if too many wait, DEADLINE_EXCEEDED if the wait is too long.
+        """
+        return _Place(self, deadline)
+
+    async def enter(self, deadline: Deadline) -> None:
+        """Take a place. Raises Failure, see `place`."""
+        if self._places.locked():
+            await self._wait(deadline)
+        else:
+            await self._places.acquire()
+        self._in_flight += 1
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._in_flight -= 1
+        self._places.release()
+
+    async def _wait(self, deadline: Deadline) -> None:
+        if self._waiting >= self._max_waiting:
             # Spread out, or all that were refused would come back together.
             raise overloaded(retry_after=random.uniform(*_RETRY_SECONDS))
         self._waiting += 1
@@ -48,9 +66,17 @@ class Admission:
             raise deadline_exceeded(sent=False) from None
         finally:
             self._waiting -= 1
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            self._places.release()
+
+
+class _Place(AbstractAsyncContextManager[None]):
+    def __init__(self, admission: Admission, deadline: Deadline) -> None:
+        self._admission = admission
+        self._deadline = deadline
+
+    async def __aenter__(self) -> None:
+        await self._admission.enter(self._deadline)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
+    ) -> None:
+        self._admission.leave()
