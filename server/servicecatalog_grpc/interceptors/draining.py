@@ -7,13 +7,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 
 from servicecatalog_grpc.aws.failures import shutting_down
-from servicecatalog_grpc.interceptors.handlers import Context, Guarding, Handler, around
+from servicecatalog_grpc.interceptors.handlers import Context, Guard, Handler, around
 
 # Health and reflection, which go on to the end and hold nothing up.
 _EXEMPT = "/grpc."
 
 
-class DrainInterceptor(Guarding):
+class DrainGuard(Guard):
     """Counts the calls in flight, and takes on no more once the server drains.
 
     gRPC's own stop cancels calls that arrive while it begins (https://github.com/grpc/grpc/issues/41785), and nobody may
@@ -21,7 +21,6 @@ class DrainInterceptor(Guarding):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._draining = False
         self._refused = 0.0
         self._in_flight = 0
@@ -88,7 +87,7 @@ class DrainInterceptor(Guarding):
 
 
 class _InFlight(AbstractAsyncContextManager[None]):
-    def __init__(self, draining: DrainInterceptor) -> None:
+    def __init__(self, draining: DrainGuard) -> None:
         self._draining = draining
 
     async def __aenter__(self) -> None:

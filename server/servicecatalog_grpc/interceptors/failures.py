@@ -11,14 +11,14 @@ from google.protobuf.message import DecodeError
 from servicecatalog_grpc.aws.failures import internal
 from servicecatalog_grpc.aws.protocol import REQUEST_ID
 from servicecatalog_grpc.failure import Failure, Violation, invalid_request
-from servicecatalog_grpc.interceptors.handlers import Context, Decode, Guarding, Handler, around
+from servicecatalog_grpc.interceptors.handlers import Context, Decode, Guard, Handler, around
 from servicecatalog_grpc.telemetry.call import current_call
 
 # https://grpc.io/docs/guides/error/#richer-error-model
 STATUS_DETAILS = "grpc-status-details-bin"
 
 
-class FailureInterceptor(Guarding):
+class FailureGuard(Guard):
     """Ends each call that raises with the status of its Failure; any other exception is a fault of ours."""
 
     def guard(self, context: Context) -> AbstractAsyncContextManager[None]:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from servicecatalog_grpc.caller import Caller, set_caller
 from servicecatalog_grpc.forwarded_client_cert import HEADER, forwarded_identity
 from servicecatalog_grpc.identity import UnclearIdentityError, identity_of
-from servicecatalog_grpc.interceptors.handlers import Context, Guarding
+from servicecatalog_grpc.interceptors.handlers import Context, Guard
 from servicecatalog_grpc.telemetry.call import current_call
 
 logger = logging.getLogger(__name__)
@@ -21,12 +21,11 @@ _CERTIFICATE, _URIS, _DNS_NAMES = "x509_pem_cert", "peer_uri", "peer_dns"
 _NOTHING_AROUND = nullcontext()
 
 
-class IdentityInterceptor(Guarding):
+class IdentityGuard(Guard):
     """Sets the caller of each call. A caller that proves nothing, or nothing clear, is anonymous."""
 
     def __init__(self, *, trust_forwarded: bool) -> None:
         """With `trust_forwarded`, believe Envoy's header of a peer on loopback or a Unix socket without a certificate."""
-        super().__init__()
         self._trust_forwarded = trust_forwarded
 
     def guard(self, context: Context) -> AbstractAsyncContextManager[None]:

@@ -9,7 +9,7 @@ See https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from types import TracebackType
@@ -27,7 +27,7 @@ from opentelemetry.trace import StatusCode as SpanStatus
 
 from servicecatalog_grpc.caller import ANONYMOUS
 from servicecatalog_grpc.failure import Reason
-from servicecatalog_grpc.interceptors.handlers import Context, Guarding, MaybeHandler
+from servicecatalog_grpc.interceptors.handlers import Context, Guard
 from servicecatalog_grpc.telemetry import instruments
 from servicecatalog_grpc.telemetry.call import (
     CALLER,
@@ -67,11 +67,10 @@ _EARLY_SECONDS = 0.02
 _EARLY_SHARE = 0.02
 
 
-class TelemetryInterceptor(Guarding):
-    """Observes every call, those included that no servicer ever sees. It has to be the outermost interceptor."""
+class TelemetryGuard(Guard):
+    """Observes every call, those included that no servicer ever sees. It has to be the outermost guard."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._where: dict[str, str | int] = {}
 
     def serve_on(self, address: str) -> None:
@@ -82,25 +81,18 @@ class TelemetryInterceptor(Guarding):
         elif separator:
             self._where = {"server.address": host.strip("[]"), "server.port": int(port)}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MaybeHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> MaybeHandler:
+    def begin(self, details: Any, *, known: bool) -> None:
         """Begin to observe the call."""
-        handler = await super().intercept_service(continuation, handler_call_details)
-        details: Any = handler_call_details
-        observed = _Observed(details.method, tuple(details.invocation_metadata or ()), self._where, handler is not None)
+        observed = _Observed(details.method, tuple(details.invocation_metadata or ()), self._where, known)
         _observed.set(observed)
         # Each call has a task. Its end is the end of the call, which may come without a servicer: the method is unknown
         # or the request too large.
         task = asyncio.current_task()
         if task is not None:
             task.add_done_callback(observed.end)
-        return handler
 
     def guard(self, context: Context) -> AbstractAsyncContextManager[None]:
-        """Return what observes the servicer's part of the call, in whose task this is asked for."""
+        """Return what observes the servicer's part of the call."""
         return _observed.get().within(context)
 
 
