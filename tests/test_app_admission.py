@@ -1,11 +1,13 @@
 """More calls than there is room for: what gets in, in which order, what is refused, and what goes on beside it."""
 
 import asyncio
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import pairwise
@@ -153,6 +155,22 @@ def test_500_calls_are_answered_or_refused_at_once_and_health_answers_all_the_wh
     assert median(health) < 0.05
     # What else this machine does may hold up a few.
     assert quantiles(health, n=20)[-1] < 0.5
+
+
+def test_a_burst_that_comes_while_the_server_is_busy_is_answered_or_refused_and_never_cancelled(
+    upstream: Upstream,
+) -> None:
+    upstream.behave(ANSWER)
+    with serve(upstream) as facade, grpc.insecure_channel(facade.address) as channel:
+        stub = ProvisioningServiceStub(channel)
+        stub.ProvisionProduct(provision(), timeout=10)
+        # What comes while it is stopped waits in the kernel, and is read at once afterwards.
+        facade.process.send_signal(signal.SIGSTOP)
+        calls = [stub.ProvisionProduct.future(provision(), timeout=60) for _ in range(2000)]
+        time.sleep(1)
+        facade.process.send_signal(signal.SIGCONT)
+        codes = Counter(call.code() for call in calls)
+    assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}, codes
 
 
 def test_memory_does_not_grow_from_round_to_round(upstream: Upstream) -> None:

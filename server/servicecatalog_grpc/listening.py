@@ -15,6 +15,10 @@ _MAX_MESSAGE_BYTES = 1024 * 1024
 # Room for a token and for what proxies add, x-forwarded-client-cert with whole certificates among it.
 _MAX_METADATA_BYTES = 16 * 1024
 
+# How many calls may have come that nobody has looked at yet. From 1,000 on gRPC would end some of them at random, as
+# CANCELLED, which nobody may repeat: the server's own limits refuse what is too much, and say so.
+_MAX_PENDING = 20_000
+
 # How long a ping may go unanswered before its connection is taken for dead.
 _PING_SECONDS = 20
 
@@ -43,6 +47,8 @@ class Listener:
             # Between two limits gRPC would refuse some of the calls, at random.
             "grpc.max_metadata_size": _MAX_METADATA_BYTES,
             "grpc.absolute_max_metadata_size": _MAX_METADATA_BYTES,
+            "grpc.server.max_pending_requests": _MAX_PENDING,
+            "grpc.server.max_pending_requests_hard_limit": _MAX_PENDING,
             # Two servers on one port would share its connections, and each would look as if it lost half of its calls.
             "grpc.so_reuseport": 0,
             "grpc.keepalive_time_ms": _milliseconds(settings.keepalive_time),

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from asyncio.sslproto import SSLProtocol
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -18,6 +19,9 @@ from servicecatalog_grpc.aws.connection import Connection, Tunnel
 _HAPPY_EYEBALLS_SECONDS = 0.25
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# asyncio has a buffer of 256 KiB for each connection by TLS, whose records are 16 KiB at most, and sets all of it to zero.
+SSLProtocol.max_size = 32 * 1024
 
 
 class _Hop(NamedTuple):
