@@ -12,6 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 GRPCURL := v1.9.3
 COLLECTOR := v0.158.0
 KUSTOMIZE := v5.7.1
+GHZ := v0.93.0
 NODE_MODULES := clients/typescript/node_modules/.package-lock.json
 
 help: ## say what there is
@@ -40,9 +41,10 @@ image: $(VENV)/.dev $(VENV)/base.tar ## build the image on a base made here, as 
 soak: $(VENV)/.dev ## load a server with mixed faults for ten minutes and see that it stays as it was
 	@$(BIN)/python tests/soak.py $(ARGS)
 
-bench: $(VENV)/.dev ## measure what telemetry and watches cost
-	@$(BIN)/python bench/watches.py
-	@$(BIN)/python bench/telemetry.py
+bench: $(VENV)/.dev $(VENV)/.bench $(BIN)/ghz ## measure what calls, telemetry and watches cost; ARGS=--quick tries it
+	@$(BIN)/python -m bench.cost $(ARGS)
+	@$(BIN)/python -m bench.telemetry $(ARGS)
+	@$(BIN)/python -m bench.watches $(ARGS)
 
 lint: $(VENV)/.dev $(BIN)/protoc-gen-go $(NODE_MODULES) ## run all static checks, drift of generated code included
 	$(BIN)/ruff format --check .
@@ -94,6 +96,17 @@ $(BIN)/grpcurl: | $(BIN)/python
 $(BIN)/kustomize: | $(BIN)/python
 	@if command -v go >/dev/null; then echo "installing kustomize $(KUSTOMIZE)"; \
 	  GOBIN="$(CURDIR)/$(BIN)" GOFLAGS=-mod=mod go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE); fi
+
+$(BIN)/ghz: | $(BIN)/python
+	@if command -v go >/dev/null; then echo "installing ghz $(GHZ)"; \
+	  GOBIN="$(CURDIR)/$(BIN)" GOFLAGS=-mod=mod go install github.com/bojand/ghz/cmd/ghz@$(GHZ); fi
+
+# What the benchmarks compare with and draw with wants other versions than the server has.
+$(VENV)/.bench: requirements/bench.txt | $(BIN)/python
+	@echo "installing requirements/bench.txt into $(VENV)/bench"
+	@$(BIN)/python -m venv $(VENV)/bench
+	@$(VENV)/bench/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $<
+	@touch $@
 
 $(VENV)/base.tar: scripts/base-image | $(BIN)/python
 	scripts/base-image $@

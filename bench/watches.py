@@ -1,21 +1,18 @@
 """What watches cost: how often AWS is asked, how soon watchers know, and what ten thousand idle ones take.
 
-`make bench` runs it and writes bench/watches.md. The façade has one CPU; the callers and the server in the place of AWS,
+`make bench` runs it, and it writes watches.md. The façade has one CPU; the callers and the server in the place of AWS,
 which live in this process, have the others.
 """
 
 import asyncio
 import json
-import os
 import re
 import statistics
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
@@ -25,16 +22,26 @@ from servicecatalog.v1.provisioning_service_pb2_grpc import ProvisioningServiceS
 from servicecatalog.v1.record_pb2 import RecordStatus
 from servicecatalog.v1.record_service_pb2_grpc import RecordServiceStub
 
-RESULTS = Path(__file__).with_name("watches.md")
-COMMAND = Path(sys.executable).with_name("servicecatalog-grpc")
-CPUS = sorted(os.sched_getaffinity(0))
+from bench import processes
+from bench.processes import OTHER_CPUS, SERVER_CPU, Process, begin
 
-RECORDS, WATCHERS, WATCH_SECONDS = 50, 1000, 20.0
-IDLE_WATCHES, IDLE_SECONDS = 10_000, 60.0
 FIRST, LONGEST = 0.5, 2.0
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
-_READY = re.compile(r"gRPC on (\S+)")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many watch, and for how long."""
+
+    records: int = 50
+    watchers: int = 1000
+    watch_seconds: float = 20.0
+    idle_watches: int = 10_000
+    idle_seconds: float = 60.0
+
+
+QUICK = Plan(records=10, watchers=100, watch_seconds=3.0, idle_watches=1000, idle_seconds=5.0)
 
 
 class Aws:
@@ -44,6 +51,10 @@ class Aws:
         self.status = "IN_PROGRESS"
         self.asked: Counter[str] = Counter()
         self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -63,58 +74,12 @@ class Aws:
             writer.close()
 
 
-class Facade:
-    """A façade in a process of its own, on the first CPU, and what the kernel says of it."""
-
-    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
-        self.address = address
-        self._process = process
-
-    @property
-    def kibibytes(self) -> int:
-        return int(self._status("VmRSS").split()[0])
-
-    @property
-    def threads(self) -> int:
-        return int(self._status("Threads"))
-
-    @property
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def _status(self, name: str) -> str:
-        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:"))
-
-
 @asynccontextmanager
-async def facade(aws: Aws, *flags: str) -> AsyncIterator[Facade]:
-    """Run a façade in front of AWS."""
-    env = {
-        **os.environ,
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "bench",
-        "AWS_SECRET_ACCESS_KEY": "bench",
-        "AWS_ENDPOINT_URL_SERVICE_CATALOG": f"http://127.0.0.1:{aws.port}",
-        "NO_PROXY": "127.0.0.1",
-    }
-    process = await asyncio.create_subprocess_exec(
-        COMMAND,
-        *("serve", "--listen", "127.0.0.1:0", "--log-level", "error", *flags),
-        env=env,
-        stdout=subprocess.PIPE,
-    )
-    os.sched_setaffinity(process.pid, {CPUS[0]})
-    try:
-        line = (await process.stdout.readline()).decode() if process.stdout else ""
-        ready = _READY.search(line)
-        if ready is None:
-            raise RuntimeError(line)
-        yield Facade(process, ready[1])
-    finally:
-        process.terminate()
-        await process.wait()
+async def facade(aws: Aws, *flags: str) -> AsyncIterator[Process]:
+    """Run a façade in front of AWS, which goes on answering while the façade stops."""
+    with ExitStack() as stack:
+        yield stack.enter_context(processes.facade(aws.url, "--log-level", "error", *flags))
+        await asyncio.to_thread(stack.close)
 
 
 async def _follow(stub: Any, record_id: str, seen: list[float]) -> None:
@@ -123,8 +88,8 @@ async def _follow(stub: Any, record_id: str, seen: list[float]) -> None:
     seen.extend([time.monotonic() async for response in responses if response.record_detail.status == ended])
 
 
-async def shared(watchers: int, connections: int) -> tuple[float, list[float]]:
-    """Let so many watch 50 records, and return how often AWS was asked per record, and how late each knew the end."""
+async def shared(plan: Plan, watchers: int, connections: int) -> tuple[float, list[float]]:
+    """Let so many watch the records, and return how often AWS was asked per record, and how late each knew the end."""
     aws = Aws()
     await aws.start()
     flags = ("--poll-first", str(FIRST), "--poll-longest", str(LONGEST), "--poll-rate", "1000")
@@ -136,11 +101,11 @@ async def shared(watchers: int, connections: int) -> tuple[float, list[float]]:
         seen: list[float] = []
         watches = [
             asyncio.create_task(
-                _follow(RecordServiceStub(channels[index % connections]), f"rec-{index % RECORDS}", seen)
+                _follow(RecordServiceStub(channels[index % connections]), f"rec-{index % plan.records}", seen)
             )
             for index in range(watchers)
         ]
-        await asyncio.sleep(WATCH_SECONDS)
+        await asyncio.sleep(plan.watch_seconds)
         aws.status = "SUCCEEDED"
         ended = time.monotonic()
         await asyncio.gather(*watches)
@@ -170,20 +135,20 @@ async def _latencies(channel: grpc.aio.Channel, count: int) -> tuple[list[float]
     return checks, calls
 
 
-async def idle() -> list[str]:
-    """Hold ten thousand watches of as many records and return the lines of what that takes."""
+async def idle(plan: Plan) -> list[str]:
+    """Hold many watches of as many records and return the lines of what that takes."""
     aws = Aws()
     await aws.start()
     async with facade(aws) as running, grpc.aio.insecure_channel(running.address) as caller:
         before = await _latencies(caller, 100)
-        empty, threads = running.kibibytes, running.threads
+        empty, threads = running.resident_kib, running.threads
         channels = [
             grpc.aio.insecure_channel(running.address, options=(("grpc.use_local_subchannel_pool", 1),))
             for _ in range(10)
         ]
         stubs: list[Any] = [RecordServiceStub(channel) for channel in channels]
         watches = []
-        for index in range(IDLE_WATCHES):
+        for index in range(plan.idle_watches):
             call = stubs[index % 10].WatchRecord(record_service_pb2.WatchRecordRequest(id=f"rec-{index}"))
             watches.append(asyncio.create_task(call.read()))
             if index % 100 == 0:
@@ -191,18 +156,18 @@ async def idle() -> list[str]:
         await asyncio.sleep(10)
         cpu, began = running.cpu_seconds, time.monotonic()
         asked = sum(aws.asked.values())
-        await asyncio.sleep(IDLE_SECONDS)
+        await asyncio.sleep(plan.idle_seconds)
         took = time.monotonic() - began
         share = (running.cpu_seconds - cpu) / took
         rate = (sum(aws.asked.values()) - asked) / took
         during = await _latencies(caller, 100)
-        full, more = running.kibibytes, running.threads - threads
+        full, more = running.resident_kib, running.threads - threads
         for watch in watches:
             watch.cancel()
         for channel in channels:
             await channel.close()
     return [
-        f"| resident memory per watch | {(full - empty) / IDLE_WATCHES:.1f} KiB ({empty} → {full} KiB) |",
+        f"| resident memory per watch | {(full - empty) / plan.idle_watches:.1f} KiB ({empty} → {full} KiB) |",
         f"| threads more | {more} (the pool for polls has 8) |",
         f"| CPU while they are held | {share:.1%} of one |",
         f"| DescribeRecord calls | {rate:.1f} a second (`--poll-rate` is 10) |",
@@ -215,16 +180,16 @@ def _compare(before: Sequence[float], during: Sequence[float]) -> str:
     return " → ".join(f"{statistics.median(each):.1f} / {max(each):.1f} ms" for each in (before, during))
 
 
-async def main() -> None:
-    """Measure, print and write."""
-    os.sched_setaffinity(0, set(CPUS[1:]) or {CPUS[0]})
-    alone, _ = await shared(RECORDS, 1)
+async def measure(plan: Plan) -> str:
+    """Measure and return the report."""
+    alone, _ = await shared(plan, plan.records, 1)
+    others = ", ".join(map(str, OTHER_CPUS))
     lines = [
         "# What watches cost",
         "",
-        f"Written by `make bench`. The façade has CPU {CPUS[0]}, everything else {CPUS[1:] or CPUS}.",
+        f"Written by `make bench`. The façade has CPU {SERVER_CPU}, everything else {others}.",
         "",
-        f"## {WATCHERS} watches of {RECORDS} records for {WATCH_SECONDS:g} s",
+        f"## {plan.watchers} watches of {plan.records} records for {plan.watch_seconds:g} s",
         "",
         f"Pauses from {FIRST:g} to {LONGEST:g} s; one watcher a record alone has AWS asked {alone:.1f} times a record.",
         "",
@@ -232,24 +197,31 @@ async def main() -> None:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for connections in (1, 50):
-        asked, late = await shared(WATCHERS, connections)
+        asked, late = await shared(plan, plan.watchers, connections)
         lines.append(
-            f"| {connections} | {asked:.1f} | {asked / alone:.2f} | {len(late)} of {WATCHERS} "
+            f"| {connections} | {asked:.1f} | {asked / alone:.2f} | {len(late)} of {plan.watchers} "
             f"| {statistics.median(late):.2f} s | {max(late):.2f} s |"
         )
         print(lines[-1], flush=True)
     lines += [
         "",
-        f"## {IDLE_WATCHES} watches of as many records for {IDLE_SECONDS:g} s",
+        f"## {plan.idle_watches} watches of as many records for {plan.idle_seconds:g} s",
         "",
         "| | |",
         "| --- | --- |",
-        *await idle(),
+        *await idle(plan),
         "",
     ]
-    RESULTS.write_text("\n".join(lines))
-    print("\n".join(lines))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    options = begin(__doc__)
+    text = asyncio.run(measure(QUICK if options.quick else Plan()))
+    print(text)
+    (options.results / "watches.md").write_text(text)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
