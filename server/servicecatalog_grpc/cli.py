@@ -137,9 +137,11 @@ def _sandbox(options: argparse.Namespace) -> int:
 
 def _run(settings: Settings, on_ready: Callable[[str], None]) -> int:
     from servicecatalog_grpc import app
+    from servicecatalog_grpc.event_loop import EventLoop
 
     try:
-        asyncio.run(app.serve(settings, on_ready))
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
+            runner.run(app.serve(settings, on_ready))
     except StartError as error:
         return _complain(error, _FAILED)
     return _OK

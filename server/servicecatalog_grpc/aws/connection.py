@@ -5,12 +5,16 @@ The messages are https://www.rfc-editor.org/rfc/rfc9112; llhttp reads the answer
 
 import asyncio
 import re
+import select
 from typing import Any, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 # No answer of AWS Service Catalog comes near it; whatever else sends more than this is not AWS.
 _MAX_RESPONSE_BYTES = 32 * 1024 * 1024
+
+# As much as Python's own http.client takes, and more than any of AWS's answers has.
+_MAX_HEADERS = 100
 
 _INFORMATIONAL = range(100, 200)
 
@@ -38,12 +42,18 @@ class Connection(asyncio.Protocol):
         self._asked = self._reusable = False
         self._outcome: Response | Exception | None = None
         self._waiting: asyncio.Future[None] | None = None
+        self._poll = select.poll()
         self._begin()
 
     @property
     def reusable(self) -> bool:
         """Whether another request may be sent."""
         return self._reusable and not self._transport.is_closing()
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing has come, not even an end, that the event loop has not read yet. For a connection that is idle."""
+        return not self._poll.poll(0)
 
     def request(self, message: bytes) -> None:
         """Send a whole request."""
@@ -66,6 +76,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
         self._reusable = True
 
     def data_received(self, data: bytes) -> None:
@@ -91,9 +102,14 @@ class Connection(asyncio.Protocol):
             raise ValueError
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools: a header has been read."""
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
+        """See httptools: a header has been read, or a trailer. Raises ValueError for one too many."""
+        self._header_count += 1
+        if self._header_count > _MAX_HEADERS:
+            raise ValueError
+        # A trailer is no header (https://www.rfc-editor.org/rfc/rfc9110#section-6.5.1).
+        if not self._headers_read:
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
     def on_headers_complete(self) -> None:
         """See httptools: what follows is the body."""
@@ -101,7 +117,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """See httptools: a part of the body has been read."""
-        self._body.append(body)
+        self._body += body
 
     def on_message_complete(self) -> None:
         """See httptools: the answer is whole."""
@@ -110,15 +126,15 @@ class Connection(asyncio.Protocol):
             self._begin()
             return
         self._reusable = self._parser.should_keep_alive()
-        self._settle(Response(status, self._headers, b"".join(self._body)))
+        self._settle(Response(status, self._headers, bytes(self._body)))
         self._begin()
         if not self._reusable:
             self._transport.close()
 
     def _begin(self) -> None:
         self._headers: dict[str, str] = {}
-        self._body: list[bytes] = []
-        self._size = 0
+        self._body = bytearray()
+        self._size = self._header_count = 0
         self._headers_read = False
 
     def _settle(self, outcome: Response | Exception) -> None:
@@ -130,7 +146,9 @@ class Connection(asyncio.Protocol):
         self._reusable = False
         if self._asked:
             self._settle(error)
-        self._transport.abort()
+        # Where TLS through a tunnel fails, there has never been a transport.
+        if self._transport is not None:
+            self._transport.abort()
 
 
 class Tunnel(asyncio.Protocol):

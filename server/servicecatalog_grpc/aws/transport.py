@@ -50,8 +50,10 @@ class Transport:
     def _take(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if connection.reusable:
+            # Of many that AWS has closed at once, the loop may know the first few.
+            if connection.reusable and connection.untouched:
                 return connection
+            connection.abort()
         return None
 
     async def _open(self, attempt: Attempt) -> Connection:
@@ -62,6 +64,10 @@ class Transport:
             await asyncio.wait([opening], timeout=min(_CONNECT_TIMEOUT_SECONDS, attempt.deadline.remaining()))
             if opening.done() and not opening.cancelled():
                 return opening.result()
+        except asyncio.CancelledError:
+            # It may have opened just now, and nobody else knows of it.
+            opening.add_done_callback(_abandon)
+            raise
         finally:
             opening.cancel()
         raise ConnectTimeoutError(endpoint_url=self._route.endpoint)
@@ -80,6 +86,11 @@ class Transport:
                 attempt.leave()
             except OSError as error:
                 raise ConnectionClosedError(endpoint_url=self._route.endpoint, error=error) from None
+
+
+def _abandon(opening: "asyncio.Task[Connection]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().abort()
 
 
 class _Body:
