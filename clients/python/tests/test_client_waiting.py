@@ -71,7 +71,8 @@ def test_it_resumes_a_broken_stream_and_tells_only_what_changed(client: AnyClien
     assert client.wait("rec-1", timeout=20, on_change=seen.append) == SUCCEEDED
     assert seen == [CREATED, IN_ERROR, SUCCEEDED]
     assert len(facade.received) == 4
-    assert all(each.time_left < 20 for each in facade.received)
+    # gRPC rounds what is left up for the wire.
+    assert all(each.time_left < 20.5 for each in facade.received)
 
 
 def test_a_stream_that_breaks_after_the_end_has_ended(client: AnyClient, facade: StandIn) -> None:
