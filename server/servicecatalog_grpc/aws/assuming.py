@@ -46,7 +46,6 @@ class AssumeRole:
         self._where = where_attributes(client.meta)
         # The deadline of a request begins when its turn comes.
         self._turns = asyncio.Semaphore(MAX_BEGINNINGS)
-        self._attempts: set[Attempt] = set()
         self._stopping = False
 
     async def __call__(self, role: str, name: str) -> RoleSession:
@@ -59,18 +58,12 @@ class AssumeRole:
             if self._stopping:
                 raise failures.shutting_down()
             deadline = Deadline(_SECONDS)
-            attempt = Attempt(deadline, await self._credentials.keys(deadline))
-            self._attempts.add(attempt)
-            try:
-                return await self._send(attempt, role, name)
-            finally:
-                self._attempts.discard(attempt)
+            return await self._send(Attempt(deadline, await self._credentials.keys(deadline)), role, name)
 
     def stop(self) -> None:
         """Begin no more, and end what is under way as if AWS could not be reached."""
         self._stopping = True
-        for attempt in tuple(self._attempts):
-            attempt.cut()
+        self._client.cut()
 
     def close(self) -> None:
         """Stop, and let the connections go."""

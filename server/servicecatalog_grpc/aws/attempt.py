@@ -46,10 +46,6 @@ class Attempt:
         """Note that nobody waits for the answer any longer."""
         self.left = self.left or time.monotonic()
 
-    def finish(self) -> None:
-        """Note that the attempt has ended by itself: there is nothing left to end."""
-        self._end = None
-
 
 _current: contextvars.ContextVar[Attempt | None] = contextvars.ContextVar("attempt", default=None)
 

@@ -26,6 +26,14 @@ from servicecatalog_grpc.aws.transport import Transport
 
 _OWN_NAME = "servicecatalog-grpc"
 
+_CONFIG = Config(
+    # Who sends repeats by itself: botocore would sleep, repeat on LimitExceededException, and know nothing of the caller's
+    # deadline.
+    retries={"mode": "standard", "total_max_attempts": 1},
+    # What is sent has been checked against the same model, or is this server's own.
+    parameter_validation=False,
+)
+
 
 class AttemptCredentials(Credentials):
     """The credentials of a client that signs each request with the keys of its attempt, and none without an attempt.
@@ -55,6 +63,7 @@ class AwsClient:
         """Take the client for itself: all its requests go by the transport."""
         self._client = client
         self._transport = transport
+        self._attempts: set[Attempt] = set()
         # What is returned here botocore takes for the answer, and sends nothing itself.
         client.meta.events.register("before-send", self._answer)  # type: ignore[arg-type]  # stubs know of no answers
 
@@ -71,11 +80,18 @@ class AwsClient:
         """
         method = partial(getattr(self._client, xform_name(operation)), **members)
         watchdog = asyncio.get_running_loop().call_later(attempt.deadline.remaining(), attempt.expire)
+        self._attempts.add(attempt)
         try:
             return await run(method, attempting(attempt))
         finally:
+            # From here on nobody can end it: its connection may be another one's already.
             watchdog.cancel()
-            attempt.finish()
+            self._attempts.discard(attempt)
+
+    def cut(self) -> None:
+        """End every attempt that is under way, as if its answer were lost."""
+        for attempt in tuple(self._attempts):
+            attempt.cut()
 
     def close(self) -> None:
         """Let the connections go."""
@@ -94,26 +110,30 @@ def make_client(service: str, max_connections: int) -> AwsClient:
 
     Raises BotoCoreError or ValueError where they cannot be used.
     """
+    session = _session()
+    client = _make(service, session, _CONFIG.merge(Config(user_agent=_user_agent())))
+    # As botocore finds it.
+    verify = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE") or True
+    return AwsClient(client, Transport(Route(client.meta.endpoint_url, verify), max_connections))
+
+
+@cache
+def _user_agent() -> str:
+    """Return botocore's user agent, and this server's name.
+
+    botocore puts it together anew for each request, of what does not change but for a few marks of its own features. It
+    takes a tenth of a call.
+    """
+    config: Any = _make("servicecatalog", _session(), _CONFIG).meta.config
+    return f"{config.user_agent} {_OWN_NAME}/{version(_OWN_NAME)}"
+
+
+def _session() -> botocore.session.Session:
     session = botocore.session.Session()
     session.register_component("credential_provider", AttemptCredentials())
     session.register_component("data_loader", _loader())
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
-    config = Config(
-        # Who sends repeats by itself: botocore would sleep, repeat on LimitExceededException, and know nothing of the
-        # caller's deadline.
-        retries={"mode": "standard", "total_max_attempts": 1},
-        # What is sent has been checked against the same model, or is this server's own.
-        parameter_validation=False,
-    )
-    client = _make(service, session, config)
-    # botocore puts its user agent together anew for each request, of what does not change but for a few marks of its own
-    # features. It takes a tenth of a call.
-    generic: Any = client.meta.config
-    fixed = f"{generic.user_agent} {_OWN_NAME}/{version(_OWN_NAME)}"
-    client = _make(service, session, config.merge(Config(user_agent=fixed)))
-    # As botocore finds it.
-    verify = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE") or True
-    return AwsClient(client, Transport(Route(client.meta.endpoint_url, verify), max_connections))
+    return session
 
 
 def _timestamp(value: Any) -> datetime:

@@ -110,14 +110,12 @@ class BotoServiceCatalog:
         self._pace = pace
         self._max_attempts = max_attempts
         self._where = where_attributes(client.meta, role)
-        self._attempts: set[Attempt] = set()
         self._stopping = False
 
     def stop(self) -> None:
         """Send nothing more, and end what is still at work as if its answer were lost."""
         self._stopping = True
-        for attempt in tuple(self._attempts):
-            attempt.cut()
+        self._client.cut()
 
     def close(self) -> None:
         """Stop, and let the connections go."""
@@ -219,7 +217,6 @@ class BotoServiceCatalog:
             raise
         attempt = Attempt(call.deadline, keys)
         current_call().attempts += 1
-        self._attempts.add(attempt)
         try:
             reply = await self._send(call, number, attempt)
         except Failure as error:
@@ -230,8 +227,6 @@ class BotoServiceCatalog:
             if not attempt.sent:
                 call.log_if_unknown()
             raise
-        finally:
-            self._attempts.discard(attempt)
         try:
             return receive(_whole(reply))
         except GarbledReplyError:

@@ -46,15 +46,15 @@ class Authorization:
 
         That is all that can be said before AWS has answered with a record: see `check_record`. Raises Failure.
         """
-        self._entry_for(target_of(request))
+        self._entered(request)
 
     async def check_request(self, request: Message, deadline: Deadline) -> None:
         """Do the same, and ask AWS for the name of the provisioned product where that decides. Raises Failure."""
-        if self._policy() is None:
+        entered = self._entered(request)
+        if entered is None:
             return
-        target = target_of(request)
-        entry = self._entry_for(target)
-        if entry is None or target.record or entry.allows(target.method, target.named):
+        target, entry = entered
+        if target.record or entry.allows(target.method, target.named):
             return
         name = await self._name_of(target.provisioned_product, deadline)
         if not name or not entry.allows(target.method, {**target.named, Facet.PROVISIONED_PRODUCT_NAME: name}):
@@ -62,22 +62,27 @@ class Authorization:
 
     def check_record(self, request: Message, record: RecordDetail) -> None:
         """Let the caller see the record that the request asks for. Raises Failure."""
-        target = target_of(request)
-        entry = self._entry_for(target)
-        if entry is not None and not entry.allows(target.method, named_by(record)):
+        entered = self._entered(request)
+        if entered is None:
+            return
+        target, entry = entered
+        if not entry.allows(target.method, named_by(record)):
             raise _not_allowed(current_caller(), target)
 
-    def _entry_for(self, target: Target) -> Entry | None:
-        """Return what the policy in force says of the caller, whose role that sets; None without a policy. Raises Failure."""
+    def _entered(self, request: Message) -> tuple[Target, Entry] | None:
+        """Return what the call is about and what the policy in force says of its caller, whose role that sets.
+
+        None without a policy. Raises Failure.
+        """
         policy = self._policy()
         if policy is None:
             return None
-        caller = current_caller()
+        target, caller = target_of(request), current_caller()
         entry = policy.entry_for(caller.identity)
         if entry is None or not entry.allows(target.method, target.named, assumed=target.later):
             raise _not_allowed(caller, target)
         set_caller(caller._replace(role=entry.role))
-        return entry
+        return target, entry
 
     async def _name_of(self, provisioned_product: str, deadline: Deadline) -> str:
         """Return the name of a provisioned product, given by its id or ARN; empty if it cannot be had. Raises Failure.
