@@ -115,3 +115,31 @@ def logged(facade: Facade, text: str) -> bool:
 def peers(facade: Facade) -> set[str]:
     """Return the connections by which calls came, as far as these have ended."""
     return {match[1] for line in facade.log if (match := re.search(r'"peer": "([^"]*)"', line))}
+
+
+def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end. No terminal: nobody can be asked for a passphrase."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        env=env or environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def complaint(status: int, *arguments: str, env: dict[str, str] | None = None) -> str:
+    """Run the command, see it fail with this status and say one line about it, and return the line."""
+    ended = run(*arguments, env=env)
+    assert (ended.returncode, ended.stdout) == (status, ""), ended.stderr
+    assert re.fullmatch(r"servicecatalog-grpc( \w+)?: \S.*\n", ended.stderr), ended.stderr
+    return ended.stderr
+
+
+def refusal(status: int, *flags: str, env: dict[str, str] | None = None) -> str:
+    """See `serve` fail once its command line is read, and return its one line."""
+    line = complaint(status, "serve", "--listen", "127.0.0.1:0", *flags, env=env)
+    assert line.startswith("servicecatalog-grpc: "), line
+    return line

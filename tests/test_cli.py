@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 from calls import provision
-from facade import COMMAND, Facade, environment, logged
+from facade import COMMAND, Facade, complaint, environment, logged, run
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from servicecatalog.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from waiting import wait_for
@@ -20,20 +20,6 @@ SERVE = ("serve", "--listen", "127.0.0.1:0")
 SANDBOX = ("sandbox", "--listen", "127.0.0.1:0", "--aws-listen", "127.0.0.1:0")
 NOBODY = "192.0.2.1:50051"  # an address for documentation, which no host has: RFC 5737
 OK, FAILED, USAGE = 0, 1, 2
-
-
-def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, *arguments], env=env or environment(), capture_output=True, text=True, timeout=20, check=False
-    )
-
-
-def complaint(status: int, *arguments: str, env: dict[str, str] | None = None) -> str:
-    """Run the command, see it fail with this status and say one line about it, and return the line."""
-    ended = run(*arguments, env=env)
-    assert (ended.returncode, ended.stdout) == (status, ""), ended.stderr
-    assert re.fullmatch(r"servicecatalog-grpc( \w+)?: \S.*\n", ended.stderr), ended.stderr
-    return ended.stderr
 
 
 def variable(flag: str) -> str:

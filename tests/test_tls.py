@@ -4,7 +4,6 @@ import json
 import re
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from calls import ANSWER, provision
 from certificates import HOUR, Authority, Certificate
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
-from facade import COMMAND, Facade, environment, peers
+from facade import Facade, environment, peers, refusal
 from servicecatalog.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from upstream import Upstream
 from waiting import wait_for
@@ -381,27 +380,9 @@ BAD: dict[str, tuple[Certificate, bytes, str]] = {
 }
 
 
-def refusal(*flags: str) -> str:
-    """See a server not start for its settings, and return its one line."""
-    command = [str(COMMAND), "serve", "--listen", f"{HOST}:0", *flags]
-    # No terminal: nobody can be asked for a passphrase.
-    ended = subprocess.run(
-        command,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-    assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr
-    assert re.fullmatch(r"servicecatalog-grpc: .*\n", ended.stderr), ended.stderr
-    return ended.stderr
-
-
 @pytest.mark.parametrize(("server", "client_ca", "said"), BAD.values(), ids=BAD)
 def test_files_that_are_bad_stop_the_start(tmp_path: Path, server: Certificate, client_ca: bytes, said: str) -> None:
-    assert re.search(said, refusal(*Files.make(tmp_path, server, client_ca).mutual))
+    assert re.search(said, refusal(2, *Files.make(tmp_path, server, client_ca).mutual))
 
 
 @pytest.mark.parametrize("flag", ["--tls-certificate", "--tls-key", "--tls-client-ca"])
@@ -409,9 +390,9 @@ def test_files_that_cannot_be_read_stop_the_start(tmp_path: Path, flag: str) -> 
     flags = list(Files.make(tmp_path, SERVER, GOOD.pem).mutual)
     place = flags.index(flag) + 1
     flags[place] = str(tmp_path / "nothing")
-    assert f"{flag}: {tmp_path / 'nothing'}: No such file or directory" in refusal(*flags)
+    assert f"{flag}: {tmp_path / 'nothing'}: No such file or directory" in refusal(2, *flags)
     flags[place] = str(tmp_path)
-    assert f"{flag}: {tmp_path}: Is a directory" in refusal(*flags)
+    assert f"{flag}: {tmp_path}: Is a directory" in refusal(2, *flags)
 
 
 @pytest.mark.parametrize(
@@ -424,7 +405,7 @@ def test_files_that_cannot_be_read_stop_the_start(tmp_path: Path, flag: str) -> 
     ],
 )
 def test_half_of_the_settings_stops_the_start(flags: tuple[str, ...], said: str) -> None:
-    assert said in refusal(*flags)
+    assert said in refusal(2, *flags)
 
 
 @pytest.fixture(scope="module")
