@@ -275,6 +275,13 @@ def test_an_endpoint_with_a_path_is_asked_there(path: str) -> None:
     assert request.headers["host"] == f"localhost:{wire.port}"
 
 
+@pytest.mark.parametrize(
+    "endpoint", ["https://aws.test/?stage=1", "https://aws.test/#stage", "ftp://aws.test", "https://"]
+)
+def test_an_endpoint_that_cannot_be_one_stops_the_start(endpoint: str) -> None:
+    assert "no AWS client" in refusal(1, *QUIET, env=environment_with(endpoint))
+
+
 def test_calls_one_after_the_other_share_a_connection(wire: Wire, stub: ProvisioningServiceStub) -> None:
     for number in range(10):
         succeed(stub, f"token-{number}")

@@ -75,7 +75,7 @@ class AssumeRole:
         observed = ObservedAttempt("AssumeRole", 1, self._where, service="STS")
         members = {"RoleArn": role, "RoleSessionName": name, "SourceIdentity": name}
         try:
-            reply = await self._client.call("AssumeRole", members, attempt)
+            reply, _ = await self._client.call("AssumeRole", members, attempt)
             session = _session(reply)
         except Exception as error:  # noqa: BLE001 - botocore lets its parser's errors through as they are
             failure = failures.failure_of(error, sent=attempt.sent, expired=False, write=False)

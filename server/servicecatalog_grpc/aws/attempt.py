@@ -1,6 +1,5 @@
 """One HTTP request to AWS: what it may use, whether it has left, and how it is ended."""
 
-import contextvars
 import time
 from collections.abc import Callable
 
@@ -45,18 +44,3 @@ class Attempt:
     def leave(self) -> None:
         """Note that nobody waits for the answer any longer."""
         self.left = self.left or time.monotonic()
-
-
-_current: contextvars.ContextVar[Attempt | None] = contextvars.ContextVar("attempt", default=None)
-
-
-def current_attempt() -> Attempt | None:
-    """Return the attempt of the calling context."""
-    return _current.get()
-
-
-def attempting(attempt: Attempt) -> contextvars.Context:
-    """Return a copy of the present context, in which the attempt is the current one."""
-    context = contextvars.copy_context()
-    context.run(_current.set, attempt)
-    return context

@@ -1,30 +1,27 @@
-"""The boto3 clients: each call is awaited, and its request signed with the keys of its attempt."""
+"""The clients of AWS: boto3 says how each operation is sent and read, and each request is signed with its attempt's keys."""
 
 import asyncio
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 import botocore.session
 from botocore import xform_name
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.client import BaseClient, ClientMeta
 from botocore.config import Config
-from botocore.credentials import Credentials, ReadOnlyCredentials
-from botocore.exceptions import NoCredentialsError
 from botocore.loaders import Loader
+from botocore.parsers import ResponseParser
 from botocore.utils import parse_timestamp
 
-from servicecatalog_grpc.aws.attempt import Attempt, attempting, current_attempt
-from servicecatalog_grpc.aws.awaiting import run, wait_for
+from servicecatalog_grpc.aws.attempt import Attempt
+from servicecatalog_grpc.aws.messages import Messages
 from servicecatalog_grpc.aws.route import Route
 from servicecatalog_grpc.aws.transport import Transport
-
-_OWN_NAME = "servicecatalog-grpc"
 
 _CONFIG = Config(
     # Who sends repeats by itself: botocore would sleep, repeat on LimitExceededException, and know nothing of the caller's
@@ -32,61 +29,59 @@ _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 1},
     # What is sent has been checked against the same model, or is this server's own.
     parameter_validation=False,
+    user_agent_extra=f"servicecatalog-grpc/{version('servicecatalog-grpc')}",
 )
 
+# Stand for the keys in the requests that show how botocore signs.
+_NO_KEYS = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
 
-class AttemptCredentials(Credentials):
-    """The credentials of a client that signs each request with the keys of its attempt, and none without an attempt.
 
-    Whose keys sign is said with each attempt. It is no state of the client, so that no attempt can meet another's.
-    """
+class Answer(NamedTuple):
+    """What AWS answered: what boto3 makes of it, and the body as it came."""
 
-    def __init__(self) -> None:
-        super().__init__("", "", method="attempt")
-
-    def load_credentials(self) -> "AttemptCredentials":
-        """Return these credentials: to a botocore session this is its credential provider."""
-        return self
-
-    def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        """Return the keys of the current attempt: botocore asks once for each request. Raises NoCredentialsError."""
-        attempt = current_attempt()
-        if attempt is None:
-            raise NoCredentialsError
-        return attempt.keys
+    reply: Mapping[str, Any]
+    body: bytes
 
 
 class AwsClient:
-    """A boto3 client of one service that runs in the event loop's thread and leaves it to others while it waits for AWS."""
+    """A client of one service that makes the calls of a boto3 client in the event loop, and holds up nothing while AWS works.
 
-    def __init__(self, client: BaseClient, transport: Transport) -> None:
-        """Take the client for itself: all its requests go by the transport."""
+    botocore's clients block, and work out anew for each call what is the same for all: where it goes, who signs it, what
+    this client can do. Here boto3's client prepares one request of each operation, for the others to follow.
+    """
+
+    def __init__(self, client: BaseClient, parser: ResponseParser, route: Route, max_connections: int) -> None:
+        """Take the client for itself, and what parses the answers of its protocol."""
         self._client = client
-        self._transport = transport
+        self._parser = parser
+        self._route = route
+        self._transport = Transport(route, max_connections)
+        self._operations: dict[str, Messages] = {}
         self._attempts: set[Attempt] = set()
-        # What is returned here botocore takes for the answer, and sends nothing itself.
-        client.meta.events.register("before-send", self._answer)  # type: ignore[arg-type]  # stubs know of no answers
+        client.meta.events.register("before-send", _stop)
 
     @property
     def meta(self) -> ClientMeta:
-        """What the client knows of itself: region, endpoint, AWS's model and the events of its requests."""
+        """What the client knows of itself: region, endpoint, AWS's model."""
         return self._client.meta
 
-    async def call(self, operation: str, members: Mapping[str, Any], attempt: Attempt) -> Mapping[str, Any]:
-        """Carry out the operation and return what AWS answers; the deadline of the attempt ends it.
+    async def call(self, operation: str, members: Mapping[str, Any], attempt: Attempt) -> Answer:
+        """Carry out the operation, signed with the attempt's keys, and return what AWS answers; its deadline ends it.
 
         Raises whatever boto3 does. A cancellation is heeded until something is sent; after that the attempt is marked as
         left, and goes on.
         """
-        method = partial(getattr(self._client, xform_name(operation)), **members)
+        messages = self._operations.get(operation) or self._prepare(operation)
+        request = messages.request(members, attempt.keys)
         watchdog = asyncio.get_running_loop().call_later(attempt.deadline.remaining(), attempt.expire)
         self._attempts.add(attempt)
         try:
-            return await run(method, attempting(attempt))
+            response = await self._transport.send(request, attempt)
         finally:
             # From here on nobody can end it: its connection may be another one's already.
             watchdog.cancel()
             self._attempts.discard(attempt)
+        return Answer(messages.reply(response), response.body)
 
     def cut(self) -> None:
         """End every attempt that is under way, as if its answer were lost."""
@@ -98,11 +93,27 @@ class AwsClient:
         self._transport.close()
         self._client.close()
 
-    def _answer(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
-        attempt = current_attempt()
-        if attempt is None:
-            raise NoCredentialsError
-        return wait_for(self._transport.send(request, attempt))
+    def _prepare(self, operation: str) -> Messages:
+        try:
+            getattr(self._client, xform_name(operation))()
+        except _PreparedError as prepared:
+            model = self.meta.service_model.operation_model(operation)
+            messages = Messages(model, prepared.request, self._route, self._parser)
+            self._operations[operation] = messages
+            return messages
+        raise AssertionError("boto3's client has sent a request by itself")
+
+
+class _PreparedError(Exception):
+    """Stops botocore where it would send the request."""
+
+    def __init__(self, request: AWSPreparedRequest) -> None:
+        super().__init__()
+        self.request = request
+
+
+def _stop(request: AWSPreparedRequest, **_: Any) -> None:
+    raise _PreparedError(request)
 
 
 def make_client(service: str, max_connections: int) -> AwsClient:
@@ -110,30 +121,20 @@ def make_client(service: str, max_connections: int) -> AwsClient:
 
     Raises BotoCoreError or ValueError where they cannot be used.
     """
-    session = _session()
-    client = _make(service, session, _CONFIG.merge(Config(user_agent=_user_agent())))
+    session = botocore.session.Session()
+    session.register_component("data_loader", _loader())
+    parsers = session.get_component("response_parser_factory")
+    parsers.set_parser_defaults(timestamp_parser=_timestamp)
+    client: BaseClient = boto3.Session(
+        # boto3 reads AWS_DEFAULT_REGION only; every other SDK reads AWS_REGION
+        # (https://docs.aws.amazon.com/sdkref/latest/guide/feature-region.html).
+        region_name=os.environ.get("AWS_REGION") or None,
+        botocore_session=session,
+    ).client(service, config=_CONFIG, **_NO_KEYS)  # type: ignore[call-overload]  # it knows its services by literals
     # As botocore finds it.
     verify = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE") or True
-    return AwsClient(client, Transport(Route(client.meta.endpoint_url, verify), max_connections))
-
-
-@cache
-def _user_agent() -> str:
-    """Return botocore's user agent, and this server's name.
-
-    botocore puts it together anew for each request, of what does not change but for a few marks of its own features. It
-    takes a tenth of a call.
-    """
-    config: Any = _make("servicecatalog", _session(), _CONFIG).meta.config
-    return f"{config.user_agent} {_OWN_NAME}/{version(_OWN_NAME)}"
-
-
-def _session() -> botocore.session.Session:
-    session = botocore.session.Session()
-    session.register_component("credential_provider", AttemptCredentials())
-    session.register_component("data_loader", _loader())
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
-    return session
+    route = Route(client.meta.endpoint_url, verify)
+    return AwsClient(client, parsers.create_parser(client.meta.service_model.resolved_protocol), route, max_connections)
 
 
 def _timestamp(value: Any) -> datetime:
@@ -143,16 +144,6 @@ def _timestamp(value: Any) -> datetime:
     except (TypeError, ValueError, OverflowError, OSError):
         parsed: datetime = parse_timestamp(value)
         return parsed
-
-
-def _make(service: str, session: botocore.session.Session, config: Config) -> BaseClient:
-    client: BaseClient = boto3.Session(
-        # boto3 reads AWS_DEFAULT_REGION only; every other SDK reads AWS_REGION
-        # (https://docs.aws.amazon.com/sdkref/latest/guide/feature-region.html).
-        region_name=os.environ.get("AWS_REGION") or None,
-        botocore_session=session,
-    ).client(service, config=config)  # type: ignore[call-overload]  # it knows its services by literals
-    return client
 
 
 @cache

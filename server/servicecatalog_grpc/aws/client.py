@@ -12,7 +12,7 @@ from botocore.credentials import ReadOnlyCredentials
 
 from servicecatalog_grpc.aws import failures
 from servicecatalog_grpc.aws.attempt import Attempt
-from servicecatalog_grpc.aws.boto import AwsClient
+from servicecatalog_grpc.aws.boto import Answer, AwsClient
 from servicecatalog_grpc.aws.credentials import KeySource
 from servicecatalog_grpc.aws.deadline import Deadline
 from servicecatalog_grpc.aws.pace import Pace
@@ -27,8 +27,7 @@ logger = logging.getLogger(__name__)
 
 _NO_RECORD = "rec-credentials-check"
 _PROBE_SECONDS = 10.0
-_BODY = "Body"
-_BESIDE_MEMBERS = frozenset({_BODY, "ResponseMetadata"})
+_BESIDE_MEMBERS = frozenset({"ResponseMetadata"})
 _MAX_BACKOFF_SECONDS = 5.0
 
 # What a repeat may mend, and the longest wait before the first one, in seconds. IAM needs longer to become consistent
@@ -60,22 +59,17 @@ _SAYS_NOTHING_HAPPENED = frozenset(
 )
 
 
-def _keep_body(response_dict: Mapping[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    customized_response_dict[_BODY] = response_dict["body"]
-
-
-def _whole(reply: Reply) -> Reply:
-    """Return the reply. Raises GarbledReplyError if it is cut short or not AWS's.
+def _check_whole(answer: Answer) -> None:
+    """Raise GarbledReplyError if the answer is cut short or not AWS's.
 
     botocore makes an answer of it that only lacks all members. A write is found out by the missing record; what a read
     finds may well be nothing.
     """
-    if reply.members.keys() <= _BESIDE_MEMBERS:
+    if answer.reply.keys() <= _BESIDE_MEMBERS:
         try:
-            json.loads(reply.members[_BODY])
+            json.loads(answer.body)
         except ValueError:
             raise GarbledReplyError from None
-    return reply
 
 
 async def takes_credentials(client: AwsClient, keys: ReadOnlyCredentials) -> bool:
@@ -89,7 +83,7 @@ async def takes_credentials(client: AwsClient, keys: ReadOnlyCredentials) -> boo
 
 
 class BotoServiceCatalog:
-    """A ServiceCatalog that sends each attempt through its own boto3 client."""
+    """A ServiceCatalog that sends each attempt by a client of its own."""
 
     def __init__(
         self,
@@ -104,7 +98,6 @@ class BotoServiceCatalog:
 
         `max_attempts` counts the first one. `role` is what the credentials stand for; empty: the server itself.
         """
-        client.meta.events.register("before-parse.service-catalog", _keep_body)
         self._client = client
         self._credentials = credentials
         self._pace = pace
@@ -218,7 +211,7 @@ class BotoServiceCatalog:
         attempt = Attempt(call.deadline, keys)
         current_call().attempts += 1
         try:
-            reply = await self._send(call, number, attempt)
+            answer = await self._send(call, number, attempt)
         except Failure as error:
             if error.reason == Reason.UPSTREAM_CREDENTIALS:
                 call.other_keys = self._credentials.refuse(keys)
@@ -227,19 +220,21 @@ class BotoServiceCatalog:
             if not attempt.sent:
                 call.log_if_unknown()
             raise
+        request_id = failures.request_id(answer.reply)
         try:
-            return receive(_whole(reply))
+            _check_whole(answer)
+            return receive(Reply(answer.reply, request_id))
         except GarbledReplyError:
-            raise failures.lost(write=call.write).with_metadata(aws_request_id=reply.request_id) from None
+            raise failures.lost(write=call.write).with_metadata(aws_request_id=request_id) from None
 
-    async def _send(self, call: "_Call", number: int, attempt: Attempt) -> Reply:
-        """Send the request and wait for the reply. Raises Failure.
+    async def _send(self, call: "_Call", number: int, attempt: Attempt) -> Answer:
+        """Send the request and wait for the answer. Raises Failure.
 
         Cancelled once it is sent, it still waits, so that whoever counts the calls in flight counts what AWS works on.
         """
         observed = ObservedAttempt(call.operation.name, number, self._where)
         try:
-            reply = await self._client.call(call.operation.name, call.members, attempt)
+            answer = await self._client.call(call.operation.name, call.members, attempt)
         except Exception as error:  # noqa: BLE001 - botocore lets its parser's errors through as they are
             expired = attempt.expired or not attempt.deadline.remaining()
             failure = failures.failure_of(error, sent=attempt.sent, expired=expired, write=call.write)
@@ -247,10 +242,10 @@ class BotoServiceCatalog:
             if attempt.left is not None:
                 call.end_without_caller(attempt.left, failure.reason.name)
             raise failure from None
-        observed.answered(reply)
+        observed.answered(answer.reply)
         if attempt.left is not None:
             call.end_without_caller(attempt.left, "OK")
-        return Reply(reply, failures.request_id(reply))
+        return answer
 
 
 @dataclass

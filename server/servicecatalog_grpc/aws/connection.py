@@ -13,6 +13,10 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 # No answer of AWS Service Catalog comes near it; whatever else sends more than this is not AWS.
 _MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 
+# What is read at a time. All connections share it, because each has read what came before the next one does. asyncio
+# would allocate 256 KiB for each.
+_BUFFER = memoryview(bytearray(64 * 1024))
+
 # As much as Python's own http.client takes, and more than any of AWS's answers has.
 _MAX_HEADERS = 100
 
@@ -31,7 +35,7 @@ class Response(NamedTuple):
     body: bytes
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """A connection. What comes when nothing was asked breaks it: nobody may take it for the next answer."""
 
     def __init__(self) -> None:
@@ -79,13 +83,16 @@ class Connection(asyncio.Protocol):
         self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
         self._reusable = True
 
-    def data_received(self, data: bytes) -> None:
-        self._size += len(data)
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - all there is
+        return _BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._size += nbytes
         if not self._asked or self._size > _MAX_RESPONSE_BYTES:
             self._break(ConnectionError("more than was asked for"))
             return
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(_BUFFER[:nbytes])
         except (HttpParserError, HttpParserUpgrade) as error:
             self._break(ConnectionError(f"not an HTTP answer: {type(error).__name__}"))
 

@@ -4,10 +4,10 @@ import asyncio
 import socket
 import ssl
 from asyncio.sslproto import SSLProtocol
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
-from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import EndpointConnectionError, ProxyConnectionError, SSLError
 from botocore.httpsession import ProxyConfiguration, create_urllib3_context, get_cert_path, mask_proxy_url
 from botocore.utils import get_environ_proxies
@@ -17,6 +17,9 @@ from servicecatalog_grpc.aws.connection import Connection, Tunnel
 # How long the first of a host's addresses may take before the next one is tried beside it
 # (https://www.rfc-editor.org/rfc/rfc8305#section-8).
 _HAPPY_EYEBALLS_SECONDS = 0.25
+
+# What stands for itself in a path (https://www.rfc-editor.org/rfc/rfc3986#section-3.3), and what quotes the rest.
+_PATH_CHARACTERS = "/:@!$&'()*+,;=~%"
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -42,12 +45,14 @@ class Route:
         """
         self.endpoint = endpoint
         parts = urlsplit(endpoint)
+        if parts.query or parts.fragment:
+            raise ValueError(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]} must be an endpoint without ? and #")
         self._origin = f"{parts.scheme}://{parts.netloc}"
         self._there = _hop(parts, verify)
         # As botocore.auth signs it.
         host = f"[{self._there.host}]" if ":" in self._there.host else self._there.host
         address = f"{host}:{self._there.port}"
-        authority = host if self._there.port == _DEFAULT_PORTS[parts.scheme] else address
+        self.authority = host if self._there.port == _DEFAULT_PORTS[parts.scheme] else address
 
         proxies = ProxyConfiguration(get_environ_proxies(endpoint))
         self._proxy: str = proxies.proxy_url_for(endpoint) or ""
@@ -55,31 +60,20 @@ class Route:
         if self._proxy:
             self._first = _hop(urlsplit(self._proxy), verify)
             headers = proxies.proxy_headers_for(self._proxy)
-            proxy_lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            proxy_lines = header_lines(headers)
             if self._there.tls is not None:
                 self._tunnel = f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n{proxy_lines}\r\n".encode("latin-1")
                 proxy_lines = ""
             else:
-                self._prefix = f"http://{authority}"
-        self._head = f"HTTP/1.1\r\nHost: {authority}\r\nAccept-Encoding: identity\r\n{proxy_lines}"
+                self._prefix = f"http://{self.authority}"
+        self._head = f"HTTP/1.1\r\nHost: {self.authority}\r\nAccept-Encoding: identity\r\n{proxy_lines}"
 
-    def render(self, request: AWSPreparedRequest) -> bytes:
-        """Return the request as it goes over the wire.
-
-        Raises ValueError if it is for elsewhere, or has a header that no request can have.
-        """
-        if not request.url.startswith(self._origin):
+    def head(self, url: str) -> str:
+        """Return the first line and the headers of every request to the URL. Raises ValueError if that is elsewhere."""
+        if not url.startswith(self._origin):
             raise ValueError("a request for another endpoint than the client's")
-        target = request.url[len(self._origin) :]
-        lines = [f"{request.method} {self._prefix}{target if target.startswith('/') else f'/{target}'} {self._head}"]
-        for name, value in request.headers.items():
-            text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-            if "\n" in text or "\r" in text:
-                raise ValueError(f"a line break in the header {name}")
-            lines.append(f"{name}: {text}\r\n")
-        lines.append("\r\n")
-        body: Any = request.body or b""
-        return "".join(lines).encode("latin-1") + (body.encode() if isinstance(body, str) else body)
+        target = quote(url[len(self._origin) :], safe=_PATH_CHARACTERS)
+        return f"POST {self._prefix}{target if target.startswith('/') else f'/{target}'} {self._head}"
 
     async def open(self) -> Connection:
         """Open a connection on which requests can be sent. Raises botocore's ConnectionError."""
@@ -107,7 +101,15 @@ class Route:
         return connection
 
 
-Opened = TypeVar("Opened", bound=asyncio.Protocol)
+def header_lines(headers: Mapping[str, str]) -> str:
+    """Return the headers as they go over the wire. Raises ValueError for one that no request can have."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if lines.count("\n") + lines.count("\r") != 2 * len(headers):
+        raise ValueError("a line break in a header")
+    return lines
+
+
+Opened = TypeVar("Opened", bound=asyncio.BaseProtocol)
 
 
 async def _open(hop: _Hop, protocol: Opened) -> Opened:

@@ -1,13 +1,11 @@
-"""Takes what boto3 has signed to AWS, over connections that stay open, without holding a thread.
+"""Takes requests to AWS, over connections that stay open, without holding a thread.
 
 It stands where botocore has urllib3, which takes more than half of the CPU of a boto3 call. The exceptions that say how it
 failed are botocore's own. Like there, an answer whose body is cut short is an answer: whoever reads the body notices.
 """
 
 import asyncio
-from typing import Any
 
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ConnectionClosedError, ConnectTimeoutError
 
 from servicecatalog_grpc.aws.attempt import Attempt
@@ -27,20 +25,18 @@ class Transport:
         # The one that was used last at the end.
         self._idle: list[Connection] = []
 
-    async def send(self, request: AWSPreparedRequest, attempt: Attempt) -> AWSResponse:
-        """Send the request and return its answer. Raises ValueError, or botocore's ConnectionError or HTTPClientError.
+    async def send(self, request: bytes, attempt: Attempt) -> Response:
+        """Send the whole request and return its answer. Raises botocore's ConnectionError or HTTPClientError.
 
         A cancellation is heeded until something is sent. After that the attempt goes on, and is marked as left.
         """
-        message = self._route.render(request)
         connection = self._take() or await self._open(attempt)
-        response = await self._exchange(connection, message, attempt)
+        response = await self._exchange(connection, request, attempt)
         if connection.reusable:
             self._idle.append(connection)
             if len(self._idle) > self._max_idle:
                 self._idle.pop(0).abort()
-        headers: Any = response.headers
-        return AWSResponse(request.url, response.status, headers, _Body(response.body))
+        return response
 
     def close(self) -> None:
         """Break the connections that are idle."""
@@ -72,13 +68,13 @@ class Transport:
             opening.cancel()
         raise ConnectTimeoutError(endpoint_url=self._route.endpoint)
 
-    async def _exchange(self, connection: Connection, message: bytes, attempt: Attempt) -> Response:
+    async def _exchange(self, connection: Connection, request: bytes, attempt: Attempt) -> Response:
         attempt.ends_by(connection.abort)
         if not connection.reusable:
             # Ended while it connected.
             raise ConnectionClosedError(endpoint_url=self._route.endpoint)
         attempt.sent = True
-        connection.request(message)
+        connection.request(request)
         while True:
             try:
                 return await connection.answer()
@@ -91,14 +87,3 @@ class Transport:
 def _abandon(opening: "asyncio.Task[Connection]") -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().abort()
-
-
-class _Body:
-    """A body as botocore reads it."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def stream(self) -> list[bytes]:
-        """Return the parts of it."""
-        return [self._content]
