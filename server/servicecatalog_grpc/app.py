@@ -27,6 +27,7 @@ from servicecatalog_grpc.aws.pace import Pace
 from servicecatalog_grpc.aws.protocol import ServiceCatalog
 from servicecatalog_grpc.aws.roles import Roles
 from servicecatalog_grpc.config import Settings, SettingsError, StartError, unknown_variables
+from servicecatalog_grpc.event_loop import courteous_poller
 from servicecatalog_grpc.interceptors.draining import DrainGuard
 from servicecatalog_grpc.interceptors.failures import FailureGuard
 from servicecatalog_grpc.interceptors.handlers import Interceptor
@@ -98,7 +99,8 @@ async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     telemetry, draining = TelemetryGuard(), DrainGuard()
     # The caller is known before anything can fail: a request that cannot be read is told of with who sent it.
     guards = telemetry, IdentityGuard(trust_forwarded=settings.trusts_forwarded), FailureGuard(), draining
-    server = grpc.aio.server(interceptors=(Interceptor(*guards),), options=listener.options)
+    with courteous_poller():
+        server = grpc.aio.server(interceptors=(Interceptor(*guards),), options=listener.options)
     watches = _add_services(server, settings, operations, service_catalog, policy)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     _add_reflection(server)

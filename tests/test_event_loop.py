@@ -1,0 +1,70 @@
+"""How the kernel is to schedule the threads of a server, by what it says of them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from facade import Facade, environment
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+SERVE = ("serve", "--listen", "127.0.0.1:0")
+
+
+def policies(facade: Facade) -> list[tuple[str, int]]:
+    """Return the name and the scheduling policy of each thread."""
+    tasks = list(Path(f"/proc/{facade.process.pid}/task").iterdir())
+    return [((task / "comm").read_text().strip(), os.sched_getscheduler(int(task.name))) for task in tasks]
+
+
+@contextmanager
+def starting_with(policy: int) -> Iterator[None]:
+    """Let what is started from here have this policy."""
+    own = os.sched_getscheduler(0)
+    os.sched_setscheduler(0, policy, os.sched_param(0))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, own, os.sched_param(0))
+
+
+def check(facade: Facade) -> int:
+    """Return the status of the server's health."""
+    with grpc.insecure_channel(facade.address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        return int(stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status)
+
+
+def test_the_thread_that_brings_grpcs_events_interrupts_no_other() -> None:
+    with Facade(*SERVE, env=environment("http://127.0.0.1:1")) as facade:
+        assert check(facade) == SERVING
+        found = policies(facade)
+        assert os.sched_getscheduler(facade.process.pid) == os.SCHED_OTHER
+        interrupting = {name for name, policy in found if policy == os.SCHED_OTHER}
+        courteous = [name for name, policy in found if policy == os.SCHED_BATCH]
+    # Those that read from the network go first, as ever.
+    assert "event_engine" in interrupting
+    assert "event_engine" not in courteous
+    # The other one is a clock of gRPC's, which stands still.
+    assert sorted(name.startswith("grpc_") for name in courteous) == [False, True]
+
+
+def test_a_policy_that_somebody_chose_stays() -> None:
+    with starting_with(os.SCHED_BATCH), Facade(*SERVE, env=environment("http://127.0.0.1:1")) as facade:
+        assert check(facade) == SERVING
+        assert {policy for _, policy in policies(facade)} == {os.SCHED_BATCH}
+
+
+@pytest.mark.parametrize("refused", ["sched_setscheduler", "sched_getscheduler"])
+def test_where_the_host_refuses_a_policy_the_server_does_without(tmp_path: Path, refused: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os\ndef refuse(*_): raise PermissionError\nos.{refused} = refuse"
+    )
+    with Facade(*SERVE, env=environment("http://127.0.0.1:1", PYTHONPATH=str(tmp_path))) as facade:
+        assert check(facade) == SERVING
+        assert {policy for _, policy in policies(facade)} == {os.SCHED_OTHER}
