@@ -1,6 +1,8 @@
-"""How the kernel is to schedule the threads of a server, by what it says of them."""
+"""The event loop under load, and how the kernel is to schedule the threads around it."""
 
+import asyncio
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ import grpc
 import pytest
 from facade import Facade, environment
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from servicecatalog_grpc.event_loop import EventLoop
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -68,3 +71,25 @@ def test_where_the_host_refuses_a_policy_the_server_does_without(tmp_path: Path,
     with Facade(*SERVE, env=environment("http://127.0.0.1:1", PYTHONPATH=str(tmp_path))) as facade:
         assert check(facade) == SERVING
         assert {policy for _, policy in policies(facade)} == {os.SCHED_OTHER}
+
+
+def test_what_comes_from_outside_is_seen_however_busy_the_loop_is() -> None:
+    turns = 0
+
+    def go_on() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(go_on)
+
+    async def listen() -> bytes:
+        loop = asyncio.get_running_loop()
+        here, there = socket.socketpair()
+        with here, there:
+            here.setblocking(False)  # noqa: FBT003 - the standard library's own way
+            loop.call_soon(go_on)
+            loop.call_later(0.01, there.send, b"x")
+            return await asyncio.wait_for(loop.sock_recv(here, 1), timeout=5)
+
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        assert runner.run(listen()) == b"x"
+    assert turns > 2

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import selectors
 import socket
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,21 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc.aio
+
+
+class _Selector(selectors.DefaultSelector):
+    """Looks for what has come from outside no more than every other time while there is something to do anyway.
+
+    What comes of one event is done one turn of the loop after it, and that turn would ask the kernel again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._looked = True
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._looked = timeout is None or timeout > 0 or not self._looked
+        return super().select(timeout) if self._looked else []
 
 
 class EventLoop(asyncio.SelectorEventLoop):
@@ -19,7 +35,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(_Selector())
         self._looking_up: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
 
     async def getaddrinfo(
