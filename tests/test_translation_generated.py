@@ -92,8 +92,9 @@ def _merged(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict
 
 
 _NOTHING: st.SearchStrategy[dict[str, Any]] = st.just({})
-_PRODUCT = _either(product_id=_IDS, product_name=any_text(min_size=1))
-_ARTIFACT = _either(provisioning_artifact_id=_IDS, provisioning_artifact_name=any_text(min_size=1))
+_TITLES = any_text(min_size=1).map(lambda text: text[:8191])
+_PRODUCT = _either(product_id=_IDS, product_name=_TITLES)
+_ARTIFACT = _either(provisioning_artifact_id=_IDS, provisioning_artifact_name=_TITLES)
 _PATH = _NOTHING | _either(path_id=_IDS, path_name=_KEYS)
 _LANGUAGES = st.sampled_from(["en", "jp", "zh", ""])
 

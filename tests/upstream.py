@@ -131,6 +131,8 @@ def raw(content: bytes) -> Behaviour:
     """Send the bytes and hang up."""
 
     def behaviour(connection: socket.socket, _: Request) -> None:
+        # The end goes with the bytes: who has read them has no time to send another request that nobody would read.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
         connection.sendall(content)
         connection.shutdown(socket.SHUT_RDWR)
 
