@@ -10,13 +10,13 @@ from typing import Any
 
 import grpc
 import pytest
-from facade import Facade, environment
+from facade import Facade, environment, serve
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from servicecatalog_grpc.event_loop import EventLoop
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
-SERVE = ("serve", "--listen", "127.0.0.1:0")
+NOBODY = "http://127.0.0.1:1"
 
 
 def policies(facade: Facade) -> list[tuple[str, int]]:
@@ -44,7 +44,7 @@ def check(facade: Facade) -> int:
 
 
 def test_the_thread_that_brings_grpcs_events_interrupts_no_other() -> None:
-    with Facade(*SERVE, env=environment("http://127.0.0.1:1")) as facade:
+    with serve(NOBODY) as facade:
         assert check(facade) == SERVING
         found = policies(facade)
         assert os.sched_getscheduler(facade.process.pid) == os.SCHED_OTHER
@@ -58,7 +58,7 @@ def test_the_thread_that_brings_grpcs_events_interrupts_no_other() -> None:
 
 
 def test_a_policy_that_somebody_chose_stays() -> None:
-    with starting_with(os.SCHED_BATCH), Facade(*SERVE, env=environment("http://127.0.0.1:1")) as facade:
+    with starting_with(os.SCHED_BATCH), serve(NOBODY) as facade:
         assert check(facade) == SERVING
         assert {policy for _, policy in policies(facade)} == {os.SCHED_BATCH}
 
@@ -68,7 +68,8 @@ def test_where_the_host_refuses_a_policy_the_server_does_without(tmp_path: Path,
     (tmp_path / "sitecustomize.py").write_text(
         f"import os\ndef refuse(*_): raise PermissionError\nos.{refused} = refuse"
     )
-    with Facade(*SERVE, env=environment("http://127.0.0.1:1", PYTHONPATH=str(tmp_path))) as facade:
+    env = environment(NOBODY, PYTHONPATH=str(tmp_path))
+    with Facade("serve", "--listen", "127.0.0.1:0", env=env) as facade:
         assert check(facade) == SERVING
         assert {policy for _, policy in policies(facade)} == {os.SCHED_OTHER}
 

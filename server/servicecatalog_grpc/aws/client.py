@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 _NO_RECORD = "rec-credentials-check"
 _PROBE_SECONDS = 10.0
-_BESIDE_MEMBERS = frozenset({"ResponseMetadata"})
 _MAX_BACKOFF_SECONDS = 5.0
 
 # What a repeat may mend, and the longest wait before the first one, in seconds. IAM needs longer to become consistent
@@ -65,7 +64,7 @@ def _check_whole(answer: Answer) -> None:
     botocore makes an answer of it that only lacks all members. A write is found out by the missing record; what a read
     finds may well be nothing.
     """
-    if answer.reply.keys() <= _BESIDE_MEMBERS:
+    if answer.reply.keys() <= {"ResponseMetadata"}:
         try:
             json.loads(answer.body)
         except ValueError:

@@ -56,9 +56,8 @@ class Messages:
             {name: value for name, value in headers.items() if name not in {*_OWN, "host"}}
         )
         self._model = model
-        self._shape: Any = model.output_shape
         self._serializer: Any = create_serializer(model.service_model.resolved_protocol, include_validation=False)
-        self._parser = parser
+        self._parser: Any = parser
 
     def request(self, members: Mapping[str, Any], keys: ReadOnlyCredentials) -> bytes:
         """Return a whole request, signed with the keys. Raises ValueError for keys that no header can have."""
@@ -77,7 +76,7 @@ class Messages:
             "body": response.body,
             "context": {"operation_name": self._model.name},
         }
-        reply: Any = self._parser.parse(answer, self._shape)
+        reply = self._parser.parse(answer, self._model.output_shape)
         if response.status >= _FIRST_ERROR_STATUS:
             raise ClientError(reply, self._model.name)
         if not isinstance(reply, dict):

@@ -46,7 +46,7 @@ class Route:
         self.endpoint = endpoint
         parts = urlsplit(endpoint)
         if parts.query or parts.fragment:
-            raise ValueError(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]} must be an endpoint without ? and #")
+            raise ValueError(f"{_without_password(parts)} must be an endpoint without ? and #")
         self._origin = f"{parts.scheme}://{parts.netloc}"
         self._there = _hop(parts, verify)
         # As botocore.auth signs it.
@@ -128,8 +128,12 @@ async def _open(hop: _Hop, protocol: Opened) -> Opened:
 
 def _hop(url: SplitResult, verify: str | bool) -> _Hop:  # noqa: FBT001 - as above
     if url.scheme not in _DEFAULT_PORTS or not url.hostname or url.port == 0:
-        raise ValueError(f"{url.scheme}://{url.netloc.rpartition('@')[2]} must be http://HOST[:PORT] or https://…")
+        raise ValueError(f"{_without_password(url)} must be http://HOST[:PORT] or https://…")
     return _Hop(url.hostname, url.port or _DEFAULT_PORTS[url.scheme], _tls(verify) if url.scheme == "https" else None)
+
+
+def _without_password(url: SplitResult) -> str:
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
 
 
 def _tls(verify: str | bool) -> ssl.SSLContext:  # noqa: FBT001 - as above

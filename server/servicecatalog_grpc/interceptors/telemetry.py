@@ -189,36 +189,27 @@ class _Observed(AbstractAsyncContextManager[None]):
             instruments.refusals.add(1, {"rpc.method": method, _REASON: call.reason})
         self._span.end()
         level = self._level(status)
-        if access.isEnabledFor(level):
-            # Not by `log`, which takes as long to find out where that was.
-            access.handle(
-                access.makeRecord(
-                    access.name,
-                    level,
-                    __file__,
-                    0,
-                    "%s %s",
-                    (self._method, status.name),
-                    None,
-                    extra={
-                        "fields": {
-                            "method": self._method,
-                            "status": status.name,
-                            "reason": call.reason,
-                            "caller": call.caller,
-                            "peer": peer,
-                            "user_agent": self._user_agent,
-                            "duration_ms": round(seconds * 1000, 3),
-                            "attempts": call.attempts or None,
-                            "aws_request_id": call.aws_request_id,
-                            "record_id": call.record_id,
-                            "provisioned_product_id": call.provisioned_product_id,
-                            "token_digest": call.token_digest,
-                            "token_source": call.token_source,
-                        }
-                    },
-                )
-            )
+        if not access.isEnabledFor(level):
+            return
+        fields = {
+            "method": self._method,
+            "status": status.name,
+            "reason": call.reason,
+            "caller": call.caller,
+            "peer": peer,
+            "user_agent": self._user_agent,
+            "duration_ms": round(seconds * 1000, 3),
+            "attempts": call.attempts or None,
+            "aws_request_id": call.aws_request_id,
+            "record_id": call.record_id,
+            "provisioned_product_id": call.provisioned_product_id,
+            "token_digest": call.token_digest,
+            "token_source": call.token_source,
+        }
+        # Not by `log`, which takes as long to find out where that was.
+        words = self._method, status.name
+        extra = {"fields": fields}
+        access.handle(access.makeRecord(access.name, level, __file__, 0, "%s %s", words, None, extra=extra))
 
     def _status(self) -> StatusCode:
         """Return the status that the caller got, or would have got if it had waited for it."""
