@@ -552,10 +552,12 @@ class Proxy:
     `heads` has what it was asked, `behave` what it does instead of leading there.
     """
 
-    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None, *, at_a_time: int = 1 << 16) -> None:
+        """`at_a_time` is how many bytes it carries on at most before it looks for more."""
         self.heads: list[tuple[str, ...]] = []
         self._to = port
         self._tls = tls
+        self._at_a_time = at_a_time
         self._behaviour: Callable[[socket.socket], None] = self.lead
         self._connections = Connections()
         self._connections.behave(self._serve)
@@ -589,10 +591,12 @@ class Proxy:
                 connection.sendall(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n")
             else:
                 there.sendall("\r\n".join([*lines, "", ""]).encode())
-            _pump(connection, there)
+            for each in (connection, there):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _pump(connection, there, self._at_a_time)
 
 
-def _pump(one: socket.socket, other: socket.socket) -> None:
+def _pump(one: socket.socket, other: socket.socket, at_a_time: int) -> None:
     """Carry what comes from each to the other, until one of them ends."""
     with selectors.DefaultSelector() as selector:
         selector.register(one, selectors.EVENT_READ)
@@ -601,7 +605,7 @@ def _pump(one: socket.socket, other: socket.socket) -> None:
             # What TLS has decrypted already makes no socket readable.
             ready: list[Any] = [each for each in (one, other) if isinstance(each, ssl.SSLSocket) and each.pending()]
             for source in ready or [key.fileobj for key, _ in selector.select()]:
-                content = source.recv(1 << 16)
+                content = source.recv(at_a_time)
                 if not content:
                     return
                 (other if source is one else one).sendall(content)
@@ -959,6 +963,88 @@ def test_a_whole_answer_over_tls_is_taken(over_tls: tuple[Wire, ProvisioningServ
     for token in ("first", "second"):
         succeed(stub, token)
     wait_for(lambda: wire.open == (1 if form.kept else 0))
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda each: each.name)
+def test_tls_may_come_byte_by_byte(tls: ssl.SSLContext, bundle: str, newest: ssl.TLSVersion) -> None:
+    tls.maximum_version = newest
+    with closing(Wire(tls)) as wire, closing(Proxy(wire.port, at_a_time=1)) as proxy:
+        env = environment("https://aws.test", HTTPS_PROXY=f"http://{proxy.address}", AWS_CA_BUNDLE=bundle)
+        with facade_with(env) as (_, stub):
+            for token in ("first", "second"):
+                succeed(stub, token)
+        assert wire.accepted == 1
+
+
+def test_what_is_sent_and_answered_over_tls_may_take_many_records(
+    over_tls: tuple[Wire, ProvisioningServiceStub],
+) -> None:
+    wire, stub = over_tls
+    wire.behave(answer(lambda body: whole(body + b" " * 1_000_000)))
+    parameters = [{"key": f"Key{number}", "value": "é" * 4000} for number in range(100)]
+    for token in ("first", "second"):
+        response = stub.ProvisionProduct(
+            provision(provision_token=token, provisioning_parameters=parameters), timeout=20
+        )
+        assert response.record_detail.record_id == token
+    assert [len(request.json["ProvisioningParameters"]) for request in wire.requests] == [100, 100]
+    assert wire.accepted == 1
+
+
+def test_an_answer_may_come_in_a_record_for_each_byte(over_tls: tuple[Wire, ProvisioningServiceStub]) -> None:
+    wire, stub = over_tls
+    wire.behave(answer(whole, pause=0.0))
+    for token in ("first", "second"):
+        succeed(stub, token)
+    assert wire.accepted == 1
+
+
+def test_the_outcome_is_unknown_where_what_comes_by_tls_is_none(
+    over_tls: tuple[Wire, ProvisioningServiceStub],
+) -> None:
+    wire, stub = over_tls
+
+    def below_tls(connection: socket.socket, request: Request) -> None:
+        socket.socket.sendall(connection, whole(record(request.json["ProvisionToken"])))
+
+    wire.behave(below_tls, echo)
+    check_unknown(fail(stub, "token"))
+    succeed(stub, "next")
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        lambda connection: connection.recv(1),
+        lambda connection: connection.shutdown(socket.SHUT_WR),
+    ],
+    ids=["no TLS", "a reset", "an end"],
+)
+def test_nothing_happened_where_aws_answers_the_handshake_with(
+    bundle: str, behave: Callable[[socket.socket], None]
+) -> None:
+    with closing(Connections()) as aws:
+        aws.behave(behave)
+        with facade_with(environment(aws.url.replace("http:", "https:"), AWS_CA_BUNDLE=bundle)) as (_, stub):
+            check_nothing_happened(fail(stub, "token"))
+
+
+def test_aws_is_told_why_it_is_not_trusted(tmp_path: Path, bundle: str) -> None:
+    context, told = server_context(tmp_path, Authority("Another").issue(HOST)), threading.Event()
+
+    def shake_hands(connection: socket.socket) -> None:
+        try:
+            context.wrap_socket(connection, server_side=True).recv(1)
+        except ssl.SSLError as error:
+            if "UNKNOWN_CA" in str(error.reason):
+                told.set()
+
+    with closing(Connections()) as aws:
+        aws.behave(shake_hands)
+        with facade_with(environment(aws.url.replace("http:", "https:"), AWS_CA_BUNDLE=bundle)) as (_, stub):
+            check_nothing_happened(fail(stub, "token"))
+            assert told.wait(5)
 
 
 def test_a_connection_over_tls_that_aws_has_closed_is_not_used(over_tls: tuple[Wire, ProvisioningServiceStub]) -> None:

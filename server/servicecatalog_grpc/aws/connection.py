@@ -6,9 +6,12 @@ The messages are https://www.rfc-editor.org/rfc/rfc9112; llhttp reads the answer
 import asyncio
 import re
 import select
+import ssl
 from typing import Any, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from servicecatalog_grpc.aws.encryption import Encryption
 
 # No answer of AWS Service Catalog comes near it; whatever else sends more than this is not AWS.
 _MAX_RESPONSE_BYTES = 32 * 1024 * 1024
@@ -38,8 +41,10 @@ class Response(NamedTuple):
 class Connection(asyncio.BufferedProtocol):
     """A connection. What comes when nothing was asked breaks it: nobody may take it for the next answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, encryption: Encryption | None = None) -> None:
+        self._encryption = encryption
         self._transport: Any = None
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._parser = HttpResponseParser(self)
         # A control character in a header is no reason to lose an answer.
         self._parser.set_dangerous_leniencies(lenient_headers=True)
@@ -59,11 +64,18 @@ class Connection(asyncio.BufferedProtocol):
         """Whether nothing has come, not even an end, that the event loop has not read yet. For a connection that is idle."""
         return not self._poll.poll(0)
 
+    async def ready(self) -> None:
+        """Wait until a request may be sent. Raises SSLError where the other side cannot be trusted, or OSError."""
+        await self._ready
+
     def request(self, message: bytes) -> None:
         """Send a whole request."""
         self._asked, self._reusable, self._outcome = True, False, None
         self._begin()
-        self._transport.write(message)
+        try:
+            self._transport.write(self._encryption.encrypt(message) if self._encryption else message)
+        except ssl.SSLError as error:
+            self._break(error)
 
     async def answer(self) -> Response:
         """Wait for the answer to what was sent, again if this has been cancelled. Raises OSError if none will come."""
@@ -81,18 +93,49 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
-        self._reusable = True
+        if self._encryption is None:
+            self._begin_with_requests()
+        else:
+            self._decrypt(self._encryption, _BUFFER[:0])
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - all there is
         return _BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._size += nbytes
+        if self._encryption is None:
+            self._receive(_BUFFER[:nbytes])
+        else:
+            self._decrypt(self._encryption, _BUFFER[:nbytes])
+
+    def _decrypt(self, encryption: Encryption, data: memoryview) -> None:
+        error = None
+        try:
+            for part in encryption.receive(data):
+                self._receive(part)
+        except ssl.SSLError as raised:
+            error = raised
+        # Also what tells the other side why it is not trusted.
+        if answer := encryption.outgoing.read():
+            self._transport.write(answer)
+        if error is not None:
+            self._break(error)
+        elif encryption.ended:
+            self._transport.close()
+        elif encryption.established and not self._ready.done():
+            self._begin_with_requests()
+
+    def _begin_with_requests(self) -> None:
+        self._reusable = True
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def _receive(self, data: memoryview) -> None:
+        self._size += len(data)
         if not self._asked or self._size > _MAX_RESPONSE_BYTES:
             self._break(ConnectionError("more than was asked for"))
             return
         try:
-            self._parser.feed_data(_BUFFER[:nbytes])
+            self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._break(ConnectionError(f"not an HTTP answer: {type(error).__name__}"))
 
@@ -151,11 +194,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _break(self, error: Exception) -> None:
         self._reusable = False
+        if not self._ready.done():
+            self._ready.set_exception(error)
         if self._asked:
             self._settle(error)
-        # Where TLS through a tunnel fails, there has never been a transport.
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
 
 class Tunnel(asyncio.Protocol):

@@ -3,9 +3,8 @@
 import asyncio
 import socket
 import ssl
-from asyncio.sslproto import SSLProtocol
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
 
 from botocore.exceptions import EndpointConnectionError, ProxyConnectionError, SSLError
@@ -13,6 +12,7 @@ from botocore.httpsession import ProxyConfiguration, create_urllib3_context, get
 from botocore.utils import get_environ_proxies
 
 from servicecatalog_grpc.aws.connection import Connection, Tunnel
+from servicecatalog_grpc.aws.encryption import Encryption
 
 # How long the first of a host's addresses may take before the next one is tried beside it
 # (https://www.rfc-editor.org/rfc/rfc8305#section-8).
@@ -22,9 +22,6 @@ _HAPPY_EYEBALLS_SECONDS = 0.25
 _PATH_CHARACTERS = "/:@!$&'()*+,;=~%"
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-
-# asyncio has a buffer of 256 KiB for each connection by TLS, whose records are 16 KiB at most, and sets all of it to zero.
-SSLProtocol.max_size = 32 * 1024
 
 
 class _Hop(NamedTuple):
@@ -78,7 +75,12 @@ class Route:
     async def open(self) -> Connection:
         """Open a connection on which requests can be sent. Raises botocore's ConnectionError."""
         try:
-            return await (self._open_tunnel() if self._tunnel else _open(self._first, Connection()))
+            connection = await (self._open_tunnel() if self._tunnel else self._open())
+            try:
+                await connection.ready()
+            except BaseException:
+                connection.abort()
+                raise
         except ssl.SSLError as error:
             raise SSLError(endpoint_url=self.endpoint, error=error) from None
         # A name that IDNA cannot encode is a UnicodeError.
@@ -86,18 +88,26 @@ class Route:
             if self._proxy:
                 raise ProxyConnectionError(proxy_url=mask_proxy_url(self._proxy), error=error) from None
             raise EndpointConnectionError(endpoint_url=self.endpoint, error=error) from None
+        return connection
+
+    async def _open(self) -> Connection:
+        connection = Connection(_encryption(self._first))
+        await _connect(self._first, connection)
+        return connection
 
     async def _open_tunnel(self) -> Connection:
         """Ask the proxy for the way to the endpoint, and speak TLS with the endpoint through it."""
-        tunnel, connection = await _open(self._first, Tunnel()), Connection()
+        tunnel = Tunnel()
+        # One TLS within another one is rare enough to leave the outer one to asyncio.
+        await _connect(self._first, tunnel, self._first.tls)
         try:
             transport = await tunnel.ask(self._tunnel)
-            loop, tls = asyncio.get_running_loop(), self._there.tls
-            through: Any = await loop.start_tls(transport, connection, tls, server_hostname=self._there.host)  # type: ignore[arg-type]  # there is a tunnel for TLS only
         except BaseException:
             tunnel.abort()
             raise
-        connection.connection_made(through)
+        connection = Connection(_encryption(self._there))
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
         return connection
 
 
@@ -109,21 +119,21 @@ def header_lines(headers: Mapping[str, str]) -> str:
     return lines
 
 
-Opened = TypeVar("Opened", bound=asyncio.BaseProtocol)
+def _encryption(hop: _Hop) -> Encryption | None:
+    return Encryption(hop.tls, hop.host) if hop.tls else None
 
 
-async def _open(hop: _Hop, protocol: Opened) -> Opened:
+async def _connect(hop: _Hop, protocol: asyncio.BaseProtocol, tls: ssl.SSLContext | None = None) -> None:
     transport, _ = await asyncio.get_running_loop().create_connection(
         lambda: protocol,
         hop.host,
         hop.port,
-        ssl=hop.tls,
-        server_hostname=hop.host if hop.tls else None,
+        ssl=tls,
+        server_hostname=hop.host if tls else None,
         happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS,
     )
     # What forgets a connection that is idle for long, a NAT for instance, is to be noticed before a request is.
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return protocol
 
 
 def _hop(url: SplitResult, verify: str | bool) -> _Hop:  # noqa: FBT001 - as above
@@ -141,6 +151,8 @@ def _tls(verify: str | bool) -> ssl.SSLContext:  # noqa: FBT001 - as above
     # botocore leaves these to urllib3, which checks names by itself.
     context.check_hostname = True
     context.hostname_checks_common_name = False
+    # TLS 1.2 could ask for another handshake in the middle of a request; AWS does not.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     path: Any = get_cert_path(verify)  # type: ignore[arg-type]  # the stubs know of no paths
     try:
         context.load_verify_locations(path)
