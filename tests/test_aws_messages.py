@@ -296,7 +296,7 @@ ORIGINS = [
 MOMENTS = [datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC), datetime(2026, 2, 4, tzinfo=UTC)]
 
 # Headers that botocore leaves out, or puts in by itself.
-NOT_SIGNED = {*SIGNED_HEADERS_BLACKLIST, "host", "date", "x-amz-content-sha256"}
+NOT_SIGNED = {*SIGNED_HEADERS_BLACKLIST, "host", "date", "x-amz-content-sha256", "authorization"}
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
 any_line = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(" \t,"))
@@ -358,7 +358,7 @@ def test_a_signature_is_botocores(
     signer = Signer(origin + path, {**headers, "host": authority(origin)}, region, service)
     for request in requests:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(time, "gmtime", request.moment.timetuple)
+            patch.setattr(time, "time", request.moment.timestamp)
             signed = signer.sign(request.body, request.keys)
         assert signed == signed_by_botocore(origin + path, headers, region, service, request)
 

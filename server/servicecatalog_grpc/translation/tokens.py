@@ -5,7 +5,7 @@ token with another request.
 """
 
 import hashlib
-import uuid
+import secrets
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
@@ -20,6 +20,9 @@ from servicecatalog_grpc.translation.pairing import Operation
 IDEMPOTENCY_KEY = "idempotency-key"
 # https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-request-id
 REQUEST_ID = "x-request-id"
+
+# As random as a UUID, or a little more.
+_RANDOM_BYTES = 16
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -61,7 +64,7 @@ def choose_token(operation: Operation, request: Message, metadata: Metadata, cal
     if request_id:
         content = request.SerializeToString(deterministic=True)
         return Token(_digest("rid", *who, operation.method, request_id, content), TokenSource.REQUEST_ID)
-    return Token(f"rnd-{uuid.uuid4()}", TokenSource.RANDOM)
+    return Token(f"rnd-{secrets.token_hex(_RANDOM_BYTES)}", TokenSource.RANDOM)
 
 
 def broken_keys(operation: Operation, metadata: Metadata) -> Iterator[Violation]:
