@@ -1,5 +1,6 @@
 """One HTTP request to AWS: what it may use, whether it has left, and how it is ended."""
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -44,3 +45,45 @@ class Attempt:
     def leave(self) -> None:
         """Note that nobody waits for the answer any longer."""
         self.left = self.left or time.monotonic()
+
+
+class Attempts:
+    """The attempts that are under way: each is ended when its deadline comes.
+
+    One alarm is set for all, at the earliest deadline that has been seen. One for each, which nearly always is taken back,
+    would take longer than all else that is done to send a request but writing it.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: set[Attempt] = set()
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def add(self, attempt: Attempt) -> None:
+        """End the attempt at its deadline, unless it is discarded before."""
+        self._under_way.add(attempt)
+        if self._alarm is None or attempt.deadline.moment < self._alarm.when():
+            self._set_alarm(attempt.deadline)
+
+    def discard(self, attempt: Attempt) -> None:
+        """Let the attempt be, which has ended."""
+        self._under_way.discard(attempt)
+
+    def cut(self) -> None:
+        """End all of them now, as if their answers were lost."""
+        for attempt in tuple(self._under_way):
+            attempt.cut()
+
+    def _set_alarm(self, deadline: Deadline) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        # The event loop's clock is the monotonic one.
+        self._alarm = asyncio.get_running_loop().call_at(deadline.moment, self._expire)
+
+    def _expire(self) -> None:
+        self._alarm = None
+        for attempt in tuple(self._under_way):
+            if not attempt.deadline.remaining():
+                self._under_way.discard(attempt)
+                attempt.expire()
+        if self._under_way:
+            self._set_alarm(min((attempt.deadline for attempt in self._under_way), key=lambda each: each.moment))

@@ -1,6 +1,5 @@
 """The clients of AWS: boto3 says how each operation is sent and read, and each request is signed with its attempt's keys."""
 
-import asyncio
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from botocore.loaders import Loader
 from botocore.parsers import ResponseParser
 from botocore.utils import parse_timestamp
 
-from servicecatalog_grpc.aws.attempt import Attempt
+from servicecatalog_grpc.aws.attempt import Attempt, Attempts
 from servicecatalog_grpc.aws.messages import Messages
 from servicecatalog_grpc.aws.route import Route
 from servicecatalog_grpc.aws.transport import Transport
@@ -57,7 +56,7 @@ class AwsClient:
         self._route = route
         self._transport = Transport(route, max_connections)
         self._operations: dict[str, Messages] = {}
-        self._attempts: set[Attempt] = set()
+        self._attempts = Attempts()
         client.meta.events.register("before-send", _stop)
 
     @property
@@ -73,20 +72,17 @@ class AwsClient:
         """
         messages = self._operations.get(operation) or self._prepare(operation)
         request = messages.request(members, attempt.keys)
-        watchdog = asyncio.get_running_loop().call_later(attempt.deadline.remaining(), attempt.expire)
         self._attempts.add(attempt)
         try:
             response = await self._transport.send(request, attempt)
         finally:
             # From here on nobody can end it: its connection may be another one's already.
-            watchdog.cancel()
             self._attempts.discard(attempt)
         return Answer(messages.reply(response), response.body)
 
     def cut(self) -> None:
         """End every attempt that is under way, as if its answer were lost."""
-        for attempt in tuple(self._attempts):
-            attempt.cut()
+        self._attempts.cut()
 
     def close(self) -> None:
         """Let the connections go."""

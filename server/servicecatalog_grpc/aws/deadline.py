@@ -8,8 +8,8 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         """Put the moment so many seconds from now."""
-        self._moment = time.monotonic() + seconds
+        self.moment = time.monotonic() + seconds
 
     def remaining(self) -> float:
         """Return the seconds left, 0 if none are."""
-        return max(0.0, self._moment - time.monotonic())
+        return max(0.0, self.moment - time.monotonic())

@@ -54,9 +54,14 @@ class Call:
 
     def read(self, message: Any, aws_request_id: str | None = None) -> None:
         """Note the ids that a request or a response has."""
-        detail = getattr(message, "record_detail", message)
-        self.record_id = getattr(detail, "record_id", "") or self.record_id
-        self.provisioned_product_id = getattr(detail, "provisioned_product_id", "") or self.provisioned_product_id
+        # An attribute that a message lacks costs it a message of its own.
+        known = message.DESCRIPTOR.fields_by_name
+        if "record_detail" in known:
+            message, known = message.record_detail, message.record_detail.DESCRIPTOR.fields_by_name
+        if "record_id" in known:
+            self.record_id = message.record_id or self.record_id
+        if "provisioned_product_id" in known:
+            self.provisioned_product_id = message.provisioned_product_id or self.provisioned_product_id
         self.aws_request_id = aws_request_id or self.aws_request_id
 
     def fail(self, failure: Failure) -> None:

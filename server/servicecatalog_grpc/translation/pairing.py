@@ -164,11 +164,15 @@ class _Pairing:
                 name=field.name,
                 member=member,
                 value=self._field(field, shape.members[member]),
-                required=member in shape.required_members,
                 chosen_by_server=bool(shape.members[member].metadata.get("idempotencyToken")),
             )
         self._note(f"{shape.name}.{member}" for member in names.values())
-        return Structure(shape.name, tuple(members.values()), members)
+        required = [
+            each.name
+            for each in members.values()
+            if each.member in shape.required_members and not each.chosen_by_server
+        ]
+        return Structure(shape.name, tuple(members.values()), tuple(required), members)
 
     def _field(self, field: FieldDescriptor, shape: Shape) -> Value:
         if isinstance(shape, MapShape) and _is_map(field):

@@ -82,6 +82,8 @@ def _parameters_have_keys(request: Any) -> Iterator[Violation]:
 
 def _preferences_agree(request: Any) -> Iterator[Violation]:
     # https://docs.aws.amazon.com/servicecatalog/latest/dg/API_ProvisioningPreferences.html
+    if not request.HasField("provisioning_preferences"):
+        return
     preferences, path = request.provisioning_preferences, "provisioning_preferences"
     for kind in ("failure_tolerance", "max_concurrency"):
         count, percentage = f"stack_set_{kind}_count", f"stack_set_{kind}_percentage"

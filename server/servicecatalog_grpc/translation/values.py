@@ -8,9 +8,9 @@ back into protobuf. Limits and types come from the Smithy traits that botocore's
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,6 +26,11 @@ WRAPPED = "values"
 
 _MAX_KEY_IN_PATH = 64
 _UNSPECIFIED = 0
+
+_EPOCH, _MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
+
+# What protobuf raises where a value is not of the field's type.
+_REFUSALS = (TypeError, ValueError, OverflowError, AttributeError)
 
 
 class GarbledReplyError(Exception):
@@ -59,8 +64,8 @@ class Value(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def check(self, value: Any, path: str) -> Iterator[Violation]:
-        """Yield every violation of AWS's limits in the value and below it."""
+    def check(self, value: Any, path: str) -> Iterable[Violation]:
+        """Return every violation of AWS's limits in the value and below it."""
 
     @abstractmethod
     def to_aws(self, value: Any) -> Any:
@@ -76,6 +81,14 @@ class Scalar(Value):
 
     __slots__ = ()
 
+    @abstractmethod
+    def problem_of(self, value: Any) -> str | None:
+        """Say how the value breaks AWS's limits, or None."""
+
+    def check(self, value: Any, path: str) -> Iterable[Violation]:
+        problem = self.problem_of(value)
+        return () if problem is None else (Violation(path, problem),)
+
     def to_aws(self, value: Any) -> Any:
         return value
 
@@ -84,7 +97,11 @@ class Scalar(Value):
         return raw
 
     def put(self, message: Message, name: str, raw: Any) -> None:
-        _apply(partial(setattr, message, name), self.from_aws(raw, name), name)
+        value = self.from_aws(raw, name)
+        try:
+            setattr(message, name, value)
+        except _REFUSALS as error:
+            raise GarbledReplyError(name) from error
 
 
 class Submessage(Value):
@@ -108,7 +125,7 @@ class Text(Scalar):
 
     limits: Limits
 
-    def check(self, value: str, path: str) -> Iterator[Violation]:
+    def problem_of(self, value: str) -> str | None:
         limits = self.limits
         problem = limits.problem_of(len(value), "characters")
         if problem is None and limits.choices and value not in limits.choices:
@@ -116,8 +133,7 @@ class Text(Scalar):
         # Only a string of a legal length gets to the pattern: matching a megabyte would cost more than it says.
         if problem is None and limits.pattern is not None and not limits.pattern.fullmatch(value):
             problem = f"must match {limits.pattern.pattern} as a whole"
-        if problem is not None:
-            yield Violation(path, problem)
+        return problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +142,16 @@ class Number(Scalar):
 
     limits: Limits
 
-    def check(self, value: int, path: str) -> Iterator[Violation]:
-        problem = self.limits.problem_of(value)
-        if problem is not None:
-            yield Violation(path, problem)
+    def problem_of(self, value: int) -> str | None:
+        return self.limits.problem_of(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Flag(Scalar):
     """A boolean."""
 
-    def check(self, _value: object, _path: str) -> Iterator[Violation]:
-        return iter(())
+    def problem_of(self, _value: object) -> None:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +161,8 @@ class Choice(Scalar):
     strings: Mapping[int, str]
     numbers: Mapping[str, int]
 
-    def check(self, value: int, path: str) -> Iterator[Violation]:
-        if value not in self.strings:
-            yield Violation(path, f"must be one of {', '.join(self.strings.values())}")
+    def problem_of(self, value: int) -> str | None:
+        return None if value in self.strings else f"must be one of {', '.join(self.strings.values())}"
 
     def to_aws(self, value: int) -> str:
         return self.strings[value]
@@ -178,7 +191,9 @@ class Instant(Submessage):
     def fill(self, message: Timestamp, raw: Any) -> None:
         if not isinstance(raw, datetime):
             raise GarbledReplyError(Timestamp.DESCRIPTOR.name)
-        _apply(message.FromDatetime, raw, Timestamp.DESCRIPTOR.name)
+        moment = raw if raw.tzinfo else raw.replace(tzinfo=UTC)
+        # FromDatetime goes by the calendar, and takes ten times as long.
+        _apply(message.FromMicroseconds, (moment - _EPOCH) // _MICROSECOND, Timestamp.DESCRIPTOR.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +282,6 @@ class Member:
     name: str
     member: str
     value: Value
-    required: bool
     chosen_by_server: bool
 
 
@@ -276,20 +290,20 @@ class Structure(Submessage):
     """A message and the structure shape that it is paired with.
 
     A field is absent if protobuf says so: an `optional` or oneof field that was not set, any other one with its default
-    value.
+    value. `required` has the names of those that callers have to give.
     """
 
     shape: str
     members: tuple[Member, ...]
+    required: tuple[str, ...]
     by_number: Mapping[int, Member] = field(repr=False)
 
     def check(self, value: Message, path: str) -> Iterator[Violation]:
         prefix = f"{path}." if path else ""
         fields = value.ListFields()
-        present = {descriptor.name for descriptor, _ in fields}
-        for member in self.members:
-            if member.required and not member.chosen_by_server and member.name not in present:
-                yield Violation(prefix + member.name, "is required")
+        if self.required:
+            present = {descriptor.name for descriptor, _ in fields}
+            yield from (Violation(prefix + name, "is required") for name in self.required if name not in present)
         for descriptor, item in fields:
             yield from self.by_number[descriptor.number].value.check(item, prefix + descriptor.name)
 
@@ -318,5 +332,5 @@ def _apply(setter: Callable[[Any], Any], raw: Any, name: str) -> None:
     """Hand AWS's value to protobuf, which checks its type."""
     try:
         setter(raw)
-    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+    except _REFUSALS as error:
         raise GarbledReplyError(name) from error
