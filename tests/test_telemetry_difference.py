@@ -13,8 +13,10 @@ from opentelemetry.instrumentation import grpc as library
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from servicecatalog_grpc.interceptors.handlers import Interceptor
-from servicecatalog_grpc.interceptors.telemetry import TelemetryGuard
+from servicecatalog_grpc.interceptors.draining import Draining
+from servicecatalog_grpc.interceptors.identity import Identification
+from servicecatalog_grpc.interceptors.interceptor import Interceptor
+from servicecatalog_grpc.interceptors.telemetry import Observation
 
 # It has no types of its own.
 library_interceptor: Any = library.aio_server_interceptor
@@ -71,7 +73,8 @@ def _span(provider: TracerProvider, interceptor: grpc.aio.ServerInterceptor, beh
 
 @pytest.mark.parametrize("behavior", [_abort, _raise, _hang], ids=["aborted", "uncaught", "too late"])
 def test_the_span_has_the_status_that_the_caller_got(provider: TracerProvider, behavior: Any) -> None:
-    code, span = _span(provider, Interceptor(TelemetryGuard()), behavior)
+    own = Interceptor(Observation(), Identification(trust_forwarded=False), Draining())
+    code, span = _span(provider, own, behavior)
     attributes = dict(span.attributes or {})
     assert span.name == METHOD.lstrip("/")
     assert attributes["rpc.response.status_code"] == code

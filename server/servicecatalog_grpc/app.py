@@ -28,11 +28,10 @@ from servicecatalog_grpc.aws.protocol import ServiceCatalog
 from servicecatalog_grpc.aws.roles import Roles
 from servicecatalog_grpc.config import Settings, SettingsError, StartError, unknown_variables
 from servicecatalog_grpc.event_loop import courteous_poller
-from servicecatalog_grpc.interceptors.draining import DrainGuard
-from servicecatalog_grpc.interceptors.failures import FailureGuard
-from servicecatalog_grpc.interceptors.handlers import Interceptor
-from servicecatalog_grpc.interceptors.identity import IdentityGuard
-from servicecatalog_grpc.interceptors.telemetry import TelemetryGuard
+from servicecatalog_grpc.interceptors.draining import Draining
+from servicecatalog_grpc.interceptors.identity import Identification
+from servicecatalog_grpc.interceptors.interceptor import Interceptor
+from servicecatalog_grpc.interceptors.telemetry import Observation
 from servicecatalog_grpc.listening import Listener
 from servicecatalog_grpc.policy.documents import DocumentError
 from servicecatalog_grpc.policy.following import PolicyInForce
@@ -96,16 +95,15 @@ async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     )
     observe_credentials(aws.credentials.seconds_left, service_catalog.seconds_left)
 
-    telemetry, draining = TelemetryGuard(), DrainGuard()
-    # The caller is known before anything can fail: a request that cannot be read is told of with who sent it.
-    guards = telemetry, IdentityGuard(trust_forwarded=settings.trusts_forwarded), FailureGuard(), draining
+    observation, draining = Observation(), Draining()
+    interceptor = Interceptor(observation, Identification(trust_forwarded=settings.trusts_forwarded), draining)
     with courteous_poller():
-        server = grpc.aio.server(interceptors=(Interceptor(*guards),), options=listener.options)
+        server = grpc.aio.server(interceptors=(interceptor,), options=listener.options)
     watches = _add_services(server, settings, operations, service_catalog, policy)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     _add_reflection(server)
     address = listener.bind(server)
-    telemetry.serve_on(address)
+    observation.serve_on(address)
     await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     await readiness.set(ready=False)
     await server.start()
@@ -200,7 +198,7 @@ def _add_reflection(server: grpc.aio.Server) -> None:
         )
 
 
-async def _drain(draining: DrainGuard, service_catalog: Roles, grace: float) -> None:
+async def _drain(draining: Draining, service_catalog: Roles, grace: float) -> None:
     """Refuse new calls and wait for those in flight, for so many seconds at most."""
     draining.drain()
     last_moment = min(_LAST_MOMENT_SECONDS, grace / 2)

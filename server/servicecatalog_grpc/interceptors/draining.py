@@ -2,18 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 
 from servicecatalog_grpc.aws.failures import shutting_down
-from servicecatalog_grpc.interceptors.handlers import Context, Guard, Handler, around
 
 # Health and reflection, which go on to the end and hold nothing up.
 _EXEMPT = "/grpc."
 
 
-class DrainGuard(Guard):
+class Draining:
     """Counts the calls in flight, and takes on no more once the server drains.
 
     gRPC's own stop cancels calls that arrive while it begins (https://github.com/grpc/grpc/issues/41785), and nobody may
@@ -25,30 +25,30 @@ class DrainGuard(Guard):
         self._refused = 0.0
         self._in_flight = 0
         self._idle = asyncio.Event()
-        self._streams: set[asyncio.Timeout] = set()
+        self._place = _Place(self)
+        self._streams: set[_Stream] = set()
 
-    def guard(self, _: Context) -> AbstractAsyncContextManager[None]:
-        """Return what counts the call. Raises Failure while the server drains."""
+    def place_of(self, method: str) -> Callable[[], AbstractContextManager[None]]:
+        """Return what makes the place that a call of the method takes. Entering it raises Failure while the server drains."""
+        return partial(_Stream, self._streams) if method.startswith(_EXEMPT) else lambda: self._place
+
+    def enter(self) -> None:
+        """Count a call in. Raises Failure while the server drains."""
         if self._draining:
             self._refused = time.monotonic()
             raise shutting_down()
-        return _InFlight(self)
+        self._in_flight += 1
 
-    def wrap(self, handler: Handler, method: str) -> Handler:
-        """Wrap the handler of the method."""
-        return around(handler, self._end_with_streams if method.startswith(_EXEMPT) else self.guard)
-
-    def count(self, calls: int) -> None:
-        """Note that so many calls more are in flight."""
-        self._in_flight += calls
-        if self._draining and not self._in_flight:
-            self._idle.set()
+    def leave(self) -> None:
+        """Count a call out."""
+        self._in_flight -= 1
+        self._see_whether_idle()
 
     def drain(self) -> None:
         """Refuse calls from now on."""
         self._draining = True
         self._refused = time.monotonic()
-        self.count(0)
+        self._see_whether_idle()
 
     async def idle(self, seconds: float) -> bool:
         """Wait until no call is in flight, for so many seconds at most, and say whether that is so."""
@@ -71,29 +71,48 @@ class DrainGuard(Guard):
     def end_streams(self) -> None:
         """End the calls of health and reflection, of which one is a stream that would go on for ever."""
         for stream in self._streams:
-            stream.reschedule(asyncio.get_running_loop().time())
+            stream.end()
 
-    @asynccontextmanager
-    async def _end_with_streams(self, _: Context) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(None) as stream:
-                self._streams.add(stream)
-                try:
-                    yield
-                finally:
-                    self._streams.discard(stream)
-        except TimeoutError:
-            raise shutting_down() from None
+    def _see_whether_idle(self) -> None:
+        if self._draining and not self._in_flight:
+            self._idle.set()
 
 
-class _InFlight(AbstractAsyncContextManager[None]):
-    def __init__(self, draining: DrainGuard) -> None:
+class _Place(AbstractContextManager[None]):
+    """The place of every call: to be in it is to be counted."""
+
+    def __init__(self, draining: Draining) -> None:
         self._draining = draining
 
-    async def __aenter__(self) -> None:
-        self._draining.count(1)
+    def __enter__(self) -> None:
+        self._draining.enter()
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
     ) -> None:
-        self._draining.count(-1)
+        self._draining.leave()
+
+
+class _Stream(AbstractContextManager[None]):
+    """The place of one call that goes on until it is ended."""
+
+    def __init__(self, streams: "set[_Stream]") -> None:
+        self._streams = streams
+        self._task = asyncio.current_task()
+        self._ended = False
+
+    def end(self) -> None:
+        """End the call. It raises Failure."""
+        self._ended = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def __enter__(self) -> None:
+        self._streams.add(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
+    ) -> None:
+        self._streams.discard(self)
+        if self._ended and self._task is not None and not self._task.uncancel() and kind is asyncio.CancelledError:
+            raise shutting_down() from None

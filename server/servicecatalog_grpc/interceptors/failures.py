@@ -1,9 +1,7 @@
 """Turns what a servicer raises into a `google.rpc.Status`, and nothing else ever reaches a caller."""
 
-from contextlib import AbstractAsyncContextManager
-from functools import partial
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import grpc.aio
 from google.protobuf.message import DecodeError
@@ -11,50 +9,31 @@ from google.protobuf.message import DecodeError
 from servicecatalog_grpc.aws.failures import internal
 from servicecatalog_grpc.aws.protocol import REQUEST_ID
 from servicecatalog_grpc.failure import Failure, Violation, invalid_request
-from servicecatalog_grpc.interceptors.handlers import Context, Decode, Guard, Handler, around
+from servicecatalog_grpc.interceptors.context import Context
 from servicecatalog_grpc.telemetry.call import current_call
 
 # https://grpc.io/docs/guides/error/#richer-error-model
 STATUS_DETAILS = "grpc-status-details-bin"
 
 
-class FailureGuard(Guard):
-    """Ends each call that raises with the status of its Failure; any other exception is a fault of ours."""
+def decoder(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """Return what decodes requests in the place of gRPC, which has no words for one that is broken. It raises Failure."""
 
-    def guard(self, context: Context) -> AbstractAsyncContextManager[None]:
-        """Return what ends the call if something is raised."""
-        return _Ending(context)
+    def decode(data: bytes) -> Any:
+        try:
+            return deserialize(data) if deserialize else data
+        except DecodeError:
+            raise invalid_request([Violation("request", "is not a message of this method's type")]) from None
 
-    def wrap(self, handler: Handler, _method: str) -> Handler:
-        """Wrap the handler, and decode its requests where a broken one can be told so."""
-        if handler.request_deserializer is None:
-            return handler
-        return around(handler, self.guard, partial(_decode, handler.request_deserializer))
+    return decode
 
 
-class _Ending(AbstractAsyncContextManager[None]):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
-    ) -> None:
-        # An AbortError says that the servicer has ended the call itself.
-        if isinstance(error, Failure):
-            await _abort(self._context, error)
-        elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
-            # Whatever it is, no caller gets to see it.
-            await _abort(self._context, internal(error))
-
-
-def _decode(deserialize: Decode, data: bytes) -> Any:
-    try:
-        return deserialize(data)
-    except DecodeError:
-        raise invalid_request([Violation("request", "is not a message of this method's type")]) from None
-
-
-async def _abort(context: Context, failure: Failure) -> None:
+async def end_call(context: Context, error: Exception) -> NoReturn:
+    """End the call with the status of its Failure; any other exception is a fault of ours. Raises gRPC's AbortError."""
+    # Which says that the servicer has ended the call itself.
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    failure = error if isinstance(error, Failure) else internal(error)
     current_call().fail(failure)
     status = failure.to_status()
     trailing: list[tuple[str, str | bytes]] = [(STATUS_DETAILS, status.SerializeToString())]

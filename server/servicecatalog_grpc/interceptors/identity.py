@@ -3,13 +3,12 @@
 import ipaddress
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
 from urllib.parse import unquote
 
 from servicecatalog_grpc.caller import Caller, set_caller
 from servicecatalog_grpc.forwarded_client_cert import HEADER, forwarded_identity
 from servicecatalog_grpc.identity import UnclearIdentityError, identity_of
-from servicecatalog_grpc.interceptors.handlers import Context, Guard
+from servicecatalog_grpc.interceptors.context import Context
 from servicecatalog_grpc.telemetry.call import current_call
 
 logger = logging.getLogger(__name__)
@@ -18,22 +17,19 @@ logger = logging.getLogger(__name__)
 # https://github.com/grpc/grpc/blob/master/include/grpc/grpc_security_constants.h
 _CERTIFICATE, _URIS, _DNS_NAMES = "x509_pem_cert", "peer_uri", "peer_dns"
 
-_NOTHING_AROUND = nullcontext()
 
-
-class IdentityGuard(Guard):
-    """Sets the caller of each call. A caller that proves nothing, or nothing clear, is anonymous."""
+class Identification:
+    """Finds out the caller of each call. A caller that proves nothing, or nothing clear, is anonymous."""
 
     def __init__(self, *, trust_forwarded: bool) -> None:
         """With `trust_forwarded`, believe Envoy's header of a peer on loopback or a Unix socket without a certificate."""
         self._trust_forwarded = trust_forwarded
 
-    def guard(self, context: Context) -> AbstractAsyncContextManager[None]:
-        """Set the caller. This is asked for in the call's task, whose context the servicer and all that it starts share."""
+    def identify(self, context: Context) -> None:
+        """Set the caller of the call's task, whose context the servicer and all that it starts share."""
         caller = Caller(self._identity(context))
         set_caller(caller)
         current_call().caller = caller.name
-        return _NOTHING_AROUND
 
     def _identity(self, context: Context) -> str:
         certificate = context.auth_context()

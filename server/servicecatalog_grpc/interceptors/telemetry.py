@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -27,7 +27,7 @@ from opentelemetry.trace import StatusCode as SpanStatus
 
 from servicecatalog_grpc.caller import ANONYMOUS
 from servicecatalog_grpc.failure import Reason
-from servicecatalog_grpc.interceptors.handlers import Context, Guard
+from servicecatalog_grpc.interceptors.context import Context
 from servicecatalog_grpc.telemetry import instruments
 from servicecatalog_grpc.telemetry.call import (
     CALLER,
@@ -67,8 +67,8 @@ _EARLY_SECONDS = 0.02
 _EARLY_SHARE = 0.02
 
 
-class TelemetryGuard(Guard):
-    """Observes every call, those included that no servicer ever sees. It has to be the outermost guard."""
+class Observation:
+    """Observes every call, those included that no servicer ever sees."""
 
     def __init__(self) -> None:
         self._where: dict[str, str | int] = {}
@@ -82,7 +82,7 @@ class TelemetryGuard(Guard):
             self._where = {"server.address": host.strip("[]"), "server.port": int(port)}
 
     def begin(self, details: Any, *, known: bool) -> None:
-        """Begin to observe the call."""
+        """Begin to observe a call, in its task and before anything is read of its request; `known`: its method is served."""
         observed = _Observed(details.method, tuple(details.invocation_metadata or ()), self._where, known)
         _observed.set(observed)
         # Each call has a task. Its end is the end of the call, which may come without a servicer: the method is unknown
@@ -91,8 +91,8 @@ class TelemetryGuard(Guard):
         if task is not None:
             task.add_done_callback(observed.end)
 
-    def guard(self, context: Context) -> AbstractAsyncContextManager[None]:
-        """Return what observes the servicer's part of the call."""
+    def within(self, context: Context) -> AbstractContextManager[None]:
+        """Return what observes the handler's part of the call."""
         return _observed.get().within(context)
 
 
@@ -113,8 +113,8 @@ _CARRIERS = propagate.get_global_textmap().fields
 _observed: "ContextVar[_Observed]" = ContextVar("observed")
 
 
-class _Observed(AbstractAsyncContextManager[None]):
-    """One call: what goes around its servicer's part, and `end`."""
+class _Observed(AbstractContextManager[None]):
+    """One call: what goes around its handler's part, and `end`."""
 
     def __init__(self, method: str, metadata: Metadata, where: Mapping[str, str | int], known: bool) -> None:  # noqa: FBT001
         self._began = time.monotonic()
@@ -143,12 +143,12 @@ class _Observed(AbstractAsyncContextManager[None]):
         contexts.attach(trace.set_span_in_context(self._span, parent))
 
     def within(self, context: Context) -> "_Observed":
-        """Return what the servicer's part of the call is to run within."""
+        """Return what the handler's part of the call is to run within."""
         self._context = context
         self._timeout = context.time_remaining()
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
     ) -> None:
         if kind is None or issubclass(kind, grpc.aio.AbortError):
