@@ -114,7 +114,7 @@ def logged(facade: Facade, text: str) -> bool:
 
 def peers(facade: Facade) -> set[str]:
     """Return the connections by which calls came, as far as these have ended."""
-    return {match[1] for line in facade.log if (match := re.search(r'"peer": "([^"]*)"', line))}
+    return {match[1] for line in facade.log if (match := re.search(r'"peer":"([^"]*)"', line))}
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

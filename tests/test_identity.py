@@ -68,7 +68,7 @@ def seen(facade: Facade, channel: grpc.Channel, *headers: str) -> str:
 
 
 def warnings(facade: Facade, pattern: str) -> list[str]:
-    return [line for line in facade.log if re.search(pattern, line) and '"level": "WARNING"' in line]
+    return [line for line in facade.log if re.search(pattern, line) and '"level":"WARNING"' in line]
 
 
 def outside_address() -> str:
@@ -208,7 +208,7 @@ def test_a_header_that_is_not_clear_names_nobody_and_is_logged_without_its_value
     before = len(trusting.log)
     with plain_channel(f"127.0.0.1:{port}") as channel:
         assert seen(trusting, channel, *headers) == "anonymous"
-    (warning,) = [line for line in trusting.log[before:] if '"level": "WARNING"' in line]
+    (warning,) = [line for line in trusting.log[before:] if '"level":"WARNING"' in line]
     assert "stays anonymous" in warning
     assert "spiffe" not in warning
 

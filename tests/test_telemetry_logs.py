@@ -42,6 +42,18 @@ def access_lines(facade: Facade, count: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in found()]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["SERVICECATALOG_GRPC_\udcff", 'SERVICECATALOG_GRPC_"\n\\', "SERVICECATALOG_GRPC_é世\x01"],
+    ids=["not Unicode", "quotes", "beyond ASCII"],
+)
+def test_a_line_is_json_whatever_is_in_it(upstream: Upstream, name: str) -> None:
+    with Facade(*SERVE, env=environment(upstream.url, **{name: "1"})) as facade:
+        assert facade.stop() == 0
+    (line,) = [line for line in facade.log if "is not a setting" in line]
+    assert json.loads(line)["message"].startswith(f"{name} is not a setting")
+
+
 def test_each_call_has_one_line_that_answers_questions(upstream: Upstream) -> None:
     trace = "1" * 32
     with (
@@ -137,7 +149,7 @@ def test_the_settings_are_told_and_their_secrets_are_not(upstream: Upstream) -> 
     }
     with Facade(*SERVE, "--grace", "7", env=environment(upstream.url, **variables)) as facade:
         assert facade.stop() == 0
-    (line,) = (json.loads(line) for line in facade.log if '"message": "settings"' in line)
+    (line,) = (json.loads(line) for line in facade.log if '"message":"settings"' in line)
     expected = {
         "grace": "7.0",
         "max_writes": "32",

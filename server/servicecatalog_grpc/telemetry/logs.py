@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+import orjson
 from opentelemetry import trace
 
 # Where the SDK reports that it could not export. It does so again and again, and each signal for itself.
 _EXPORT_LOGGERS = ("opentelemetry.exporter.", "opentelemetry.sdk.")
 _REMINDER_SECONDS = 600.0
-
-# json.dumps would make an encoder for each line.
-_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 _NOISE = {"ExecuteBatchError", "CancelledError", "UnicodeDecodeError"}
 
@@ -89,7 +87,11 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _encode(line)
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:
+            # It takes no text that is not Unicode, as a path or a variable can be, and no number of more than 64 bits.
+            return json.dumps(line, default=str)
 
 
 class _Readable(logging.Formatter):
