@@ -104,6 +104,20 @@ def check_free(stub: ProvisioningServiceStub, code: StatusCode) -> None:
     assert slowest < 0.5, f"slowest {slowest:.3f} s"
 
 
+def test_of_calls_at_a_time_each_ends_by_its_own_deadline(stub: ProvisioningServiceStub, upstream: Upstream) -> None:
+    upstream.behave(silence)
+    timeouts = (3.0, 1.0, 2.0, 1.5, 2.5)
+    start = time.monotonic()
+    made: list[Any] = [stub.ProvisionProduct.future(provision(), timeout=timeout) for timeout in timeouts]
+    for timeout, call in sorted(zip(timeouts, made, strict=True), key=lambda each: each[0]):
+        # The façade tells of it, a moment before the caller's own clock would.
+        assert call.code() == StatusCode.DEADLINE_EXCEEDED
+        assert Details(call).info.reason == "DEADLINE_EXCEEDED"
+        assert timeout * 0.8 < time.monotonic() - start < timeout + 0.3
+    upstream.behave(ANSWER)
+    check_free(stub, StatusCode.OK)
+
+
 def test_a_hundred_callers_are_not_held_by_an_aws_that_never_answers(
     stub: ProvisioningServiceStub, upstream: Upstream
 ) -> None:

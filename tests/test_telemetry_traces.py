@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -325,7 +326,16 @@ def test_no_span_goes_astray_among_many_calls_at_a_time(world: World) -> None:
 
 
 def test_the_process_says_who_it_is(world: World) -> None:
+    world.upstream.behave(ANSWER)
+    world.received.spans_of(world.caller.call(world.channel, provision()).trace, 3)
     resources = [
-        resource["resource"] for batch in world.received.batches() for resource in batch.get("resourceSpans", ())
+        {each["key"]: each["value"].get("stringValue") for each in spans["resource"]["attributes"]}
+        for batch in world.received.batches()
+        for spans in batch.get("resourceSpans", ())
     ]
-    assert any('"deployment.environment.name"' in str(each).replace("'", '"') for each in resources)
+    # The caller reports there too.
+    (said, *others) = [each for each in resources if each["service.name"] == "servicecatalog-grpc"]
+    assert said["deployment.environment.name"] == "test"
+    assert said["service.version"] == version("servicecatalog-grpc")
+    assert said["service.instance.id"]
+    assert all(each == said for each in others)
