@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any, TypeVar
 
 import grpc
@@ -63,6 +64,9 @@ _SERVICES = [
     for service in file.DESCRIPTOR.services_by_name.values()
 ]
 
+# Two processes of the same program differ by some percent for as long as they run.
+ROUNDS_OF_A_PROCESS = 3
+
 _SETTLE_SECONDS = 1.0
 _POLL_SECONDS = 0.002
 _START_SECONDS = 30.0
@@ -73,7 +77,7 @@ class Plan:
     """How often, and for how long."""
 
     seconds: float = 2.0
-    rounds: int = 5
+    rounds: int = 9
     slow_rounds: int = 2
     paced_seconds: float = 5.0
     paced_rounds: int = 4
@@ -200,13 +204,14 @@ class Course:
         say: Callable[[Turn], str],
     ) -> list[Turn]:
         done = []
-        with ExitStack() as stack:
-            contenders = self._start(stack, keys)
-            for number, key, step in _steps(keys, rounds):
-                contender = contenders[key.contender, key.route]
-                turn = self._turn(contender, key, number, partial(load, contender, key))
-                done.append(turn)
-                print(f"{title} {step}: {_name(key)}: {say(turn)}{_failures(turn.errors)}", flush=True)
+        for _, steps in groupby(_steps(keys, rounds), key=lambda step: step[0] // ROUNDS_OF_A_PROCESS):
+            with ExitStack() as stack:
+                contenders = self._start(stack, keys)
+                for number, key, step in steps:
+                    contender = contenders[key.contender, key.route]
+                    turn = self._turn(contender, key, number, partial(load, contender, key))
+                    done.append(turn)
+                    print(f"{title} {step}: {_name(key)}: {say(turn)}{_failures(turn.errors)}", flush=True)
         return done
 
     def _turn(self, contender: Contender, key: Key, number: int, run: Callable[[], Load]) -> Turn:

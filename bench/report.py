@@ -7,7 +7,7 @@ from operator import sub
 
 from bench.callers import CONNECTIONS
 from bench.contenders import FLIGHT_FLAGS, LOAD_FLAGS
-from bench.figures import CALLERS, FAST, IN_FLIGHT, PACED, PACED_CALLERS, RATE, SLOW, SLOWEST, Plan
+from bench.figures import CALLERS, FAST, IN_FLIGHT, PACED, PACED_CALLERS, RATE, ROUNDS_OF_A_PROCESS, SLOW, SLOWEST, Plan
 from bench.measured import (
     AIOBOTOCORE,
     BOTO3,
@@ -317,9 +317,9 @@ many
   `{" ".join(FLIGHT_FLAGS)}` for d. It writes its log, a line for each call, to /dev/null. Without `OTEL_*`; **traced** with
   traces and metrics over OTLP, every call sampled.
 {peer}- **Callers** of servers: ghz, in plaintext as from a sidecar, over up to {CONNECTIONS} connections; d has one for each 100 calls.
-- In a to c everybody is there from the start, idle until its turn, and warmed up. Each round takes the turns in another
-  order. Ratios and differences are of turns in the same round; the tables have their median and in brackets the quartiles,
-  or, of fewer than five rounds, the lowest and the highest.
+- In a to c everybody is there from the start, idle until its turn, and warmed up. After every {ROUNDS_OF_A_PROCESS} rounds
+  all are started anew. Each round takes the turns in another order. Ratios and differences are of turns in the same round; the
+  tables have their median and in brackets the quartiles, or, of fewer than five rounds, the lowest and the highest.
 - {calls} calls were answered under load and at an even pace, {failed} failed.
 """
 

@@ -1,5 +1,6 @@
 """What the tests share: a façade in a process of its own, something in the place of AWS, and stubs."""
 
+import signal
 from collections.abc import Iterator
 
 import grpc
@@ -7,6 +8,10 @@ import pytest
 from facade import Facade, environment
 from servicecatalog.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from upstream import Upstream
+
+# What a shell has started in the background ignores Ctrl-C, and so does whatever that starts: a test would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
