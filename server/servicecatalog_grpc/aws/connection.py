@@ -126,8 +126,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _begin_with_requests(self) -> None:
         self._reusable = True
-        if not self._ready.done():
-            self._ready.set_result(None)
+        self._ready.set_result(None)
 
     def _receive(self, data: memoryview) -> None:
         self._size += len(data)

@@ -22,17 +22,16 @@ class Encryption:
         self._tls: Any = context.wrap_bio(self._incoming, self.outgoing, server_hostname=host)
         self.established = self.ended = False
 
-    def establish(self) -> None:
-        """Go on with the handshake as far as it goes. Raises SSLError where the other side cannot be trusted."""
-        with suppress(ssl.SSLWantReadError):
-            self._tls.do_handshake()
-            self.established = True
-
     def receive(self, data: memoryview) -> Iterator[memoryview]:
-        """Take what has come, and yield what it says once decrypted, a record at a time. Raises SSLError."""
+        """Take what has come, and yield what it says once decrypted, a record at a time; at first nothing, to begin with.
+
+        Raises SSLError, also where the other side cannot be trusted.
+        """
         self._incoming.write(data)
         if not self.established:
-            self.establish()
+            with suppress(ssl.SSLWantReadError):
+                self._tls.do_handshake()
+                self.established = True
         # To ask once more than there is costs as much as what there is.
         while self.established and not self.ended and (self._incoming.pending or self._tls.pending()):
             try:

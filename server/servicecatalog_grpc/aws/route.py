@@ -97,7 +97,7 @@ class Route:
 
     async def _open_tunnel(self) -> Connection:
         """Ask the proxy for the way to the endpoint, and speak TLS with the endpoint through it."""
-        tunnel = Tunnel()
+        tunnel, connection = Tunnel(), Connection(_encryption(self._there))
         # One TLS within another one is rare enough to leave the outer one to asyncio.
         await _connect(self._first, tunnel, self._first.tls)
         try:
@@ -105,7 +105,6 @@ class Route:
         except BaseException:
             tunnel.abort()
             raise
-        connection = Connection(_encryption(self._there))
         transport.set_protocol(connection)
         connection.connection_made(transport)
         return connection

@@ -29,10 +29,9 @@ class Signer:
 
     def __init__(self, url: str, headers: Mapping[str, str], region: str, service: str) -> None:
         """`headers` are those that are signed besides what `sign` adds, with their names in lower case, and the host."""
-        self._path = quote(normalize_url_path(urlsplit(url).path), safe="/~")
-        self._headers = headers
+        path = quote(normalize_url_path(urlsplit(url).path), safe="/~")
+        self._plain, self._with_token = _form(path, headers, _DATE), _form(path, headers, _DATE, _TOKEN)
         self._scope = f"{region}/{service}/aws4_request"
-        self._plain, self._with_token = self._form(_DATE), self._form(_DATE, _TOKEN)
 
     def sign(self, body: bytes, keys: ReadOnlyCredentials) -> dict[str, str]:
         """Return the headers that a request with this body gets now."""
@@ -52,18 +51,19 @@ class Signer:
         )
         return added
 
-    def _form(self, *added: str) -> "_Form":
-        """Return what is to be signed, with places for the headers that are added and for the body's hash."""
-        lines = {name: _without_places(" ".join(value.split())) for name, value in self._headers.items()}
-        lines |= dict.fromkeys(added, "{}")
-        names = ";".join(sorted(lines))
-        headers = [f"{name}:{lines[name]}" for name in sorted(lines)]
-        return _Form(names, "\n".join(["POST", _without_places(self._path), "", *headers, "", names, "{}"]))
-
 
 class _Form(NamedTuple):
     names: str
     text: str
+
+
+def _form(path: str, headers: Mapping[str, str], *added: str) -> _Form:
+    """Return what is to be signed, with places for the headers that are added and for the body's hash."""
+    values = {name: _without_places(" ".join(value.split())) for name, value in headers.items()}
+    values |= dict.fromkeys(added, "{}")
+    names = ";".join(sorted(values))
+    lines = [f"{name}:{values[name]}" for name in sorted(values)]
+    return _Form(names, "\n".join(["POST", _without_places(path), "", *lines, "", names, "{}"]))
 
 
 def _without_places(text: str) -> str:

@@ -13,8 +13,8 @@ from servicecatalog_grpc.aws.failures import shutting_down
 _EXEMPT = "/grpc."
 
 
-class Draining:
-    """Counts the calls in flight, and takes on no more once the server drains.
+class Draining(AbstractContextManager[None]):
+    """Counts the calls in flight, each of which is within it, and takes on no more once the server drains.
 
     gRPC's own stop cancels calls that arrive while it begins (https://github.com/grpc/grpc/issues/41785), and nobody may
     repeat a call that was cancelled. So calls are refused as UNAVAILABLE first, and gRPC stops when nothing is left.
@@ -25,22 +25,21 @@ class Draining:
         self._refused = 0.0
         self._in_flight = 0
         self._idle = asyncio.Event()
-        self._place = _Place(self)
         self._streams: set[_Stream] = set()
 
     def place_of(self, method: str) -> Callable[[], AbstractContextManager[None]]:
         """Return what makes the place that a call of the method takes. Entering it raises Failure while the server drains."""
-        return partial(_Stream, self._streams) if method.startswith(_EXEMPT) else lambda: self._place
+        return partial(_Stream, self._streams) if method.startswith(_EXEMPT) else lambda: self
 
-    def enter(self) -> None:
-        """Count a call in. Raises Failure while the server drains."""
+    def __enter__(self) -> None:
         if self._draining:
             self._refused = time.monotonic()
             raise shutting_down()
         self._in_flight += 1
 
-    def leave(self) -> None:
-        """Count a call out."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
+    ) -> None:
         self._in_flight -= 1
         self._see_whether_idle()
 
@@ -76,21 +75,6 @@ class Draining:
     def _see_whether_idle(self) -> None:
         if self._draining and not self._in_flight:
             self._idle.set()
-
-
-class _Place(AbstractContextManager[None]):
-    """The place of every call: to be in it is to be counted."""
-
-    def __init__(self, draining: Draining) -> None:
-        self._draining = draining
-
-    def __enter__(self) -> None:
-        self._draining.enter()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
-    ) -> None:
-        self._draining.leave()
 
 
 class _Stream(AbstractContextManager[None]):

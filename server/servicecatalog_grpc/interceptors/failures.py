@@ -8,8 +8,8 @@ from google.protobuf.message import DecodeError
 
 from servicecatalog_grpc.aws.failures import internal
 from servicecatalog_grpc.aws.protocol import REQUEST_ID
+from servicecatalog_grpc.context import Context
 from servicecatalog_grpc.failure import Failure, Violation, invalid_request
-from servicecatalog_grpc.interceptors.context import Context
 from servicecatalog_grpc.telemetry.call import current_call
 
 # https://grpc.io/docs/guides/error/#richer-error-model

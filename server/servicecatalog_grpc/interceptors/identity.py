@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
 from servicecatalog_grpc.caller import Caller, set_caller
+from servicecatalog_grpc.context import Context
 from servicecatalog_grpc.forwarded_client_cert import HEADER, forwarded_identity
 from servicecatalog_grpc.identity import UnclearIdentityError, identity_of
-from servicecatalog_grpc.interceptors.context import Context
 from servicecatalog_grpc.telemetry.call import current_call
 
 logger = logging.getLogger(__name__)

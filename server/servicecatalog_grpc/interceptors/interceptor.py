@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import grpc
 import grpc.aio
 
-from servicecatalog_grpc.interceptors.context import Context
+from servicecatalog_grpc.context import Context
 from servicecatalog_grpc.interceptors.draining import Draining
 from servicecatalog_grpc.interceptors.failures import decoder, end_call
 from servicecatalog_grpc.interceptors.identity import Identification

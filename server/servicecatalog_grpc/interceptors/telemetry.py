@@ -26,8 +26,8 @@ from opentelemetry.trace import SpanKind, Status
 from opentelemetry.trace import StatusCode as SpanStatus
 
 from servicecatalog_grpc.caller import ANONYMOUS
+from servicecatalog_grpc.context import Context
 from servicecatalog_grpc.failure import Reason
-from servicecatalog_grpc.interceptors.context import Context
 from servicecatalog_grpc.telemetry import instruments
 from servicecatalog_grpc.telemetry.call import (
     CALLER,

@@ -3,7 +3,8 @@
 from servicecatalog.v1 import catalog_service_pb2 as pb
 from servicecatalog.v1.catalog_service_pb2_grpc import CatalogServiceServicer
 
-from servicecatalog_grpc.services.forwarding import Context, Forwarder
+from servicecatalog_grpc.context import Context
+from servicecatalog_grpc.services.forwarding import Forwarder
 
 
 class CatalogService(CatalogServiceServicer):

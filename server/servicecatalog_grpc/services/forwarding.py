@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeVar
 
-import grpc.aio
 from google.protobuf.message import Message
 
 from servicecatalog_grpc.aws.deadline import Deadline
 from servicecatalog_grpc.aws.protocol import REQUEST_ID
 from servicecatalog_grpc.caller import current_caller
+from servicecatalog_grpc.context import Context
 from servicecatalog_grpc.failure import Failure, invalid_request
 from servicecatalog_grpc.services.admission import Admission
 from servicecatalog_grpc.services.authorizing import Authorization
@@ -31,8 +31,6 @@ _ROUNDING_SHARE = 0.02
 _MOST_SHARE = 0.1
 
 Response = TypeVar("Response", bound=Message)
-# In quotes: only the type stubs know that it is generic.
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class Forwarder:

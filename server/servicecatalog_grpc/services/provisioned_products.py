@@ -3,7 +3,8 @@
 from servicecatalog.v1 import provisioned_product_service_pb2 as pb
 from servicecatalog.v1.provisioned_product_service_pb2_grpc import ProvisionedProductServiceServicer
 
-from servicecatalog_grpc.services.forwarding import Context, Forwarder
+from servicecatalog_grpc.context import Context
+from servicecatalog_grpc.services.forwarding import Forwarder
 
 
 class ProvisionedProductService(ProvisionedProductServiceServicer):

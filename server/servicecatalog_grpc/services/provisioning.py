@@ -3,7 +3,8 @@
 from servicecatalog.v1 import provisioning_service_pb2 as pb
 from servicecatalog.v1.provisioning_service_pb2_grpc import ProvisioningServiceServicer
 
-from servicecatalog_grpc.services.forwarding import Context, Forwarder
+from servicecatalog_grpc.context import Context
+from servicecatalog_grpc.services.forwarding import Forwarder
 
 
 class ProvisioningService(ProvisioningServiceServicer):

@@ -6,8 +6,9 @@ from contextlib import aclosing
 from servicecatalog.v1 import record_service_pb2 as pb
 from servicecatalog.v1.record_service_pb2_grpc import RecordServiceServicer
 
+from servicecatalog_grpc.context import Context
 from servicecatalog_grpc.services.authorizing import Authorization
-from servicecatalog_grpc.services.forwarding import Context, Forwarder, deadline_of
+from servicecatalog_grpc.services.forwarding import Forwarder, deadline_of
 from servicecatalog_grpc.services.watching import Watches
 from servicecatalog_grpc.telemetry.call import current_call
 

@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, NamedTuple
 
 import regex
@@ -28,9 +27,6 @@ _MAX_KEY_IN_PATH = 64
 _UNSPECIFIED = 0
 
 _EPOCH, _MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
-
-# What protobuf raises where a value is not of the field's type.
-_REFUSALS = (TypeError, ValueError, OverflowError, AttributeError)
 
 
 class GarbledReplyError(Exception):
@@ -97,11 +93,7 @@ class Scalar(Value):
         return raw
 
     def put(self, message: Message, name: str, raw: Any) -> None:
-        value = self.from_aws(raw, name)
-        try:
-            setattr(message, name, value)
-        except _REFUSALS as error:
-            raise GarbledReplyError(name) from error
+        _apply(name, setattr, message, name, self.from_aws(raw, name))
 
 
 class Submessage(Value):
@@ -193,7 +185,7 @@ class Instant(Submessage):
             raise GarbledReplyError(Timestamp.DESCRIPTOR.name)
         moment = raw if raw.tzinfo else raw.replace(tzinfo=UTC)
         # FromDatetime goes by the calendar, and takes ten times as long.
-        _apply(message.FromMicroseconds, (moment - _EPOCH) // _MICROSECOND, Timestamp.DESCRIPTOR.name)
+        _apply(Timestamp.DESCRIPTOR.name, message.FromMicroseconds, (moment - _EPOCH) // _MICROSECOND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +213,7 @@ class Items(Value):
             if isinstance(self.item, Submessage):
                 self.item.fill(items.add(), item)
             else:
-                _apply(items.append, self.item.from_aws(item, name), name)
+                _apply(name, items.append, self.item.from_aws(item, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +261,7 @@ class Entries(Value):
                 # A map of messages makes an entry when it is asked for one.
                 self.value.fill(entries[key], entry)
             else:
-                _apply(partial(entries.__setitem__, key), self.value.from_aws(entry, name), name)
+                _apply(name, entries.__setitem__, key, self.value.from_aws(entry, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,9 +320,9 @@ def entry_path(path: str, key: str) -> str:
     return f"{path}[{json.dumps(shown, ensure_ascii=False)}]"
 
 
-def _apply(setter: Callable[[Any], Any], raw: Any, name: str) -> None:
-    """Hand AWS's value to protobuf, which checks its type."""
+def _apply(name: str, setter: Callable[..., Any], *arguments: Any) -> None:
+    """Hand AWS's value for the field to protobuf, which checks its type."""
     try:
-        setter(raw)
-    except _REFUSALS as error:
+        setter(*arguments)
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise GarbledReplyError(name) from error
